@@ -1,0 +1,50 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check lint bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## make up a metro, tile it, train on it, score it; prints where the map is
+	$(BIN)/roadrisk demo -o demo --overwrite
+
+test: $(VENV)/.tested ## all tests but the slow ones
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: $(VENV)/.tested ## every test, the slow ones too
+	$(BIN)/python -m pytest -n 2
+
+check: lint test ## what CI runs: ruff, mypy strict, tests
+
+lint: $(VENV)/.tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.benched ## speed and memory beside their rivals, as ratios
+	$(BIN)/python -m pytest tests/benchmarks -m "" --benchmark-only --benchmark-columns=min,median,rounds -p no:xdist
+
+clean: ## remove what the targets here made
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+
+# python3.11 by name where there is one, else whatever python3 is, if it is new enough
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null && py=$(PYTHON) || py=python3; \
+	$$py -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "roadrisk needs Python 3.11 or newer; $$py is older: make PYTHON=/path/to/python3.11"; exit 1; }; \
+	$$py -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.tested: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+$(VENV)/.benched: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,bench]'
+	@touch $@

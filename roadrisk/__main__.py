@@ -1,0 +1,5 @@
+"""`python -m roadrisk` is the command line."""
+
+from roadrisk.cli import main
+
+main()

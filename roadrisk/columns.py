@@ -1,0 +1,49 @@
+"""A column: one fact a tile, and everything a reader must know to use it rightly."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Role = Literal["feature", "label", "exposure", "info"]
+Combine = Literal["sum", "mean", "ratio", "min", "max", "any", "mode", "none"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One fact a tile.
+
+    Parameters
+    ----------
+    name : as in `tiles.parquet`.
+    dtype : numpy's name, `float64`, `int64`, `bool`, `object` for text.
+    unit : of the value, `m`, `events`, `share`; empty without one.
+    role : `feature` may enter a model, `label` is learned, `exposure` is an offset, `info` neither.
+    combine : how the values of several tiles make that of their union.
+    meaning : one sentence for the reader of a layer.
+    source : the source it was made from.
+    window : the dates [from, to) it tells of, ISO.
+    by : the column that weights a `mean`, or the two sums of a `ratio`.
+    """
+
+    name: str
+    dtype: str
+    unit: str
+    role: Role
+    combine: Combine
+    meaning: str
+    source: str | None = None
+    window: tuple[str, str] | None = None
+    by: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; `column_from_json` gives the column back."""
+        return asdict(self)
+
+
+def column_from_json(fields: dict[str, Any]) -> Column:
+    """The column that `as_json` wrote."""
+    window = fields.get("window")
+    return Column(
+        **{**fields, "window": tuple(window) if window else None, "by": tuple(fields.get("by", ()))}
+    )

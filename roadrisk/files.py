@@ -1,0 +1,100 @@
+"""Files that are whole or not there, and what a file's identity is."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from roadrisk.errors import DatasetError
+
+TEMPORARY = ".tmp-"
+HASHED_BELOW_BYTES = 1_000_000_000
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; renamed to `path` when the block ends well.
+
+    The suffix is kept, since drivers choose a format by it. After an error nothing is left.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    temporary.unlink(missing_ok=True)
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` whole, with sorted keys, so that equal values are equal bytes."""
+    with whole_file(path) as temporary:
+        temporary.write_text(
+            json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
+        )
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a killed run left half-written below `folder`."""
+    for left in folder.rglob(f"{TEMPORARY}*"):
+        if left.is_file():
+            left.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """Hexadecimal digest of a plain value.
+
+    >>> digest_of({"b": 1, "a": 2}) == digest_of({"a": 2, "b": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def identity_of(path: Path, hashed: bool) -> dict[str, Any]:
+    """What makes a source the same source: path, bytes, mtime, and sha256 when `hashed` and under 1 GB."""
+    stat = path.stat()
+    identity: dict[str, Any] = {
+        "path": str(path.absolute()),
+        "bytes": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+    }
+    if hashed and stat.st_size < HASHED_BELOW_BYTES:
+        identity["sha256"] = sha256_of(path)
+    return identity
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this run; the kernel lets go when the process ends, however it ends.
+
+    Raises
+    ------
+    DatasetError : another run holds it.
+    """
+    lock = folder / ".lock"
+    with lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DatasetError(
+                f"{folder} is being written by another run; wait for it or use another folder"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)

@@ -1,0 +1,551 @@
+"""The grid: a raster whose pixels are tiles.
+
+A grid is a window on an endless lattice: an origin, a cell size and the absolute index of the
+window's north-west tile. Absolute indices make ids agree between people and boxes; the window makes
+(row, col). Row 0 is north; a point on a shared edge belongs to the tile right of and below it, as in
+XYZ tiles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from affine import Affine
+from numpy.typing import ArrayLike, NDArray
+
+from roadrisk.errors import GridError
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+MAX_TILES = 50_000_000
+MERCATOR_LIMIT_DEG = 85.0511287798066  # atan(sinh(pi)): where the square of EPSG:3857 ends
+MERCATOR_HALF_M = math.pi * 6378137.0
+PART_SIDE_PX = 4096
+
+Scheme = Literal["zoom", "cell", "shape"]
+
+
+class LngLatBbox(NamedTuple):
+    """A box in degrees."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+
+class Bbox(NamedTuple):
+    """A box in the units of a grid's CRS."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+
+class Part(NamedTuple):
+    """A rectangle of tiles that is stored as one file: rows [row, row + rows), cols [col, col + cols)."""
+
+    row: int
+    col: int
+    rows: int
+    cols: int
+
+    @property
+    def name(self) -> str:
+        """File stem, from its first tile.
+
+        >>> Part(16, 32, 16, 16).name
+        'r00016c00032'
+        """
+        return f"r{self.row:05d}c{self.col:05d}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A window of `rows` x `cols` square tiles on a lattice.
+
+    Parameters
+    ----------
+    scheme : how tiles are named: `zoom` z/x/y, `cell` epsg/cell/E/N, `shape` r00c00.
+    crs : an authority string such as `EPSG:32619`.
+    origin_x, origin_y : where lattice index (0, 0) has its north-west corner, CRS units.
+    cell : side of a tile, CRS units.
+    x0, y0 : lattice index of the window's north-west tile; x grows east, y grows south.
+    zoom : XYZ zoom of a `zoom` grid.
+
+    Examples
+    --------
+    >>> grid = grid_of_zoom(LngLatBbox(-93.7, 41.5, -93.5, 41.7), 14)
+    >>> grid.shape, grid.tile_id(0, 0)
+    ((13, 10), '14/3927/6100')
+    """
+
+    scheme: Scheme
+    crs: str
+    origin_x: float
+    origin_y: float
+    cell: float
+    x0: int
+    y0: int
+    rows: int
+    cols: int
+    zoom: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols)."""
+        return self.rows, self.cols
+
+    @property
+    def size(self) -> int:
+        """Number of tiles."""
+        return self.rows * self.cols
+
+    @property
+    def bounds(self) -> Bbox:
+        """Outer edges of the window, CRS units."""
+        return Bbox(
+            self._x(self.x0), self._y(self.y0 + self.rows), self._x(self.x0 + self.cols), self._y(self.y0)
+        )
+
+    @property
+    def transform(self) -> Affine:
+        """(col, row) -> (x, y) of a tile's north-west corner."""
+        left, _, _, top = self.bounds
+        return Affine(self.cell, 0.0, left, 0.0, -self.cell, top)
+
+    def picture_transform(self, tile_size: int) -> Affine:
+        """(px, py) -> (x, y) of the mosaic with `tile_size` pixels a tile."""
+        return self.transform * Affine.scale(1.0 / tile_size)
+
+    def tile_bounds(self, row: int, col: int) -> Bbox:
+        """Edges of one tile, CRS units; equal to `mercantile.xy_bounds` on a `zoom` grid."""
+        x, y = self.x0 + col, self.y0 + row
+        return Bbox(self._x(x), self._y(y + 1), self._x(x + 1), self._y(y))
+
+    def tile_id(self, row: int, col: int) -> str:
+        """The absolute name of a tile."""
+        return str(self.tile_ids(np.array([row]), np.array([col]))[0])
+
+    def tile_ids(self, rows: IntArray, cols: IntArray) -> NDArray[np.object_]:
+        """(N,) absolute names of tiles."""
+        if self.scheme == "shape":
+            width = max(2, len(str(max(self.shape) - 1)))
+            names = [
+                f"r{r:0{width}d}c{c:0{width}d}" for r, c in zip(rows.tolist(), cols.tolist(), strict=True)
+            ]
+        elif self.scheme == "zoom":
+            xs, ys = (self.x0 + cols).tolist(), (self.y0 + rows).tolist()
+            names = [f"{self.zoom}/{x}/{y}" for x, y in zip(xs, ys, strict=True)]
+        else:
+            prefix = f"{self.crs.split(':')[-1]}/{self.cell:.12g}"
+            easts, norths = (self.x0 + cols).tolist(), (-(self.y0 + rows) - 1).tolist()
+            names = [f"{prefix}/{e}/{n}" for e, n in zip(easts, norths, strict=True)]
+        return np.array(names, dtype=object)
+
+    def every_tile(self) -> tuple[IntArray, IntArray]:
+        """(size,) rows and (size,) cols of all tiles in (row, col) order."""
+        rows, cols = np.divmod(np.arange(self.size, dtype=np.int64), self.cols)
+        return rows, cols
+
+    def locate(self, x: ArrayLike, y: ArrayLike) -> tuple[IntArray, IntArray]:
+        """The tile of each point: (N,) rows and (N,) cols, both -1 outside the window.
+
+        Parameters
+        ----------
+        x, y : (N,) coordinates in `crs`; a coordinate that is not finite is outside.
+
+        Examples
+        --------
+        >>> grid = grid_of_shape(LngLatBbox(-93.7, 41.5, -93.5, 41.7), 4, 4)
+        >>> left, bottom, right, top = grid.bounds
+        >>> [a.tolist() for a in grid.locate([left, right], [top, bottom])]
+        [[0, -1], [0, -1]]
+        """
+        u = (np.asarray(x, dtype=np.float64) - self.origin_x) / self.cell
+        v = (self.origin_y - np.asarray(y, dtype=np.float64)) / self.cell
+        return self._window(u, v)
+
+    def locate_lnglat(self, lng: ArrayLike, lat: ArrayLike) -> tuple[IntArray, IntArray]:
+        """The tile of each (longitude, latitude) in degrees, as `locate`."""
+        lng, lat = np.asarray(lng, dtype=np.float64), np.asarray(lat, dtype=np.float64)
+        if self.scheme == "zoom":
+            u, v = _unit_square(lng, lat)
+            return self._window(u * 2.0**self.zoom_level, v * 2.0**self.zoom_level)
+        return self.locate(*_transformer("EPSG:4326", self.crs).transform(lng, lat))
+
+    @property
+    def zoom_level(self) -> int:
+        """XYZ zoom.
+
+        Raises
+        ------
+        GridError : not a `zoom` grid.
+        """
+        if self.zoom is None:
+            raise GridError(f"a {self.scheme} grid has no zoom; make one with --zoom")
+        return self.zoom
+
+    def cells(self, rows: IntArray, cols: IntArray, crs: str | None = None) -> NDArray[Any]:
+        """(N,) shapely polygons of tiles, counter-clockwise, in `crs` (else the grid's own).
+
+        Edges get extra vertices where a straight edge would leave the true one by more than 1e-7
+        degrees or a millimetre.
+        """
+        import shapely
+
+        left, top = self._x(self.x0 + cols), self._y(self.y0 + rows)
+        right, bottom = self._x(self.x0 + cols + 1), self._y(self.y0 + rows + 1)
+        if crs is None or crs == self.crs:
+            return np.asarray(shapely.box(left, bottom, right, top, ccw=True))
+        pieces = self._pieces_per_edge(crs)
+        t = np.arange(pieces) / pieces
+        ring_u = np.concatenate([t, np.ones(pieces), 1 - t, np.zeros(pieces), [0.0]])
+        ring_v = np.concatenate([np.zeros(pieces), t, np.ones(pieces), 1 - t, [0.0]])
+        xs = left[:, None] + (right - left)[:, None] * ring_u
+        ys = bottom[:, None] + (top - bottom)[:, None] * ring_v
+        xs, ys = _transformer(self.crs, crs).transform(xs.ravel(), ys.ravel())
+        rings = np.stack([xs, ys], axis=-1).reshape(len(rows), -1, 2)
+        return np.asarray(shapely.polygons(rings))
+
+    def centres(
+        self, rows: IntArray, cols: IntArray, crs: str | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """(N,) x and (N,) y of tile centres in `crs` (else the grid's own)."""
+        x, y = self._x(self.x0 + cols + 0.5), self._y(self.y0 + rows + 0.5)
+        if crs is None or crs == self.crs:
+            return x, y
+        return _transformer(self.crs, crs).transform(x, y)  # type: ignore[no-any-return]
+
+    def area_km2(self, rows: IntArray, cols: IntArray) -> FloatArray:
+        """(N,) ground area of tiles [km2], from the projection's areal scale at their centres."""
+        from pyproj import Proj
+
+        lng, lat = self.centres(rows, cols, "EPSG:4326")
+        scale = Proj(self.crs).get_factors(lng, lat).areal_scale
+        return np.asarray(self.cell**2 / np.asarray(scale) / 1e6, dtype=np.float64)
+
+    @property
+    def cell_m(self) -> float:
+        """Ground side of the tile in the middle of the window [m]."""
+        middle = np.array([self.rows // 2]), np.array([self.cols // 2])
+        return float(math.sqrt(self.area_km2(*middle)[0] * 1e6))
+
+    def parts(self, tile_size: int) -> list[Part]:
+        """The files of a mosaic, in (row, col) order: squares of 4096 // tile_size tiles.
+
+        >>> grid = grid_of_zoom(LngLatBbox(-93.7, 41.5, -93.5, 41.7), 16)
+        >>> grid.shape, len(grid.parts(256))
+        ((50, 37), 12)
+        """
+        side = tiles_per_part(tile_size)
+        return [
+            Part(r, c, min(side, self.rows - r), min(side, self.cols - c))
+            for r in range(0, self.rows, side)
+            for c in range(0, self.cols, side)
+        ]
+
+    def part_bounds(self, part: Part) -> Bbox:
+        """Outer edges of a part, CRS units."""
+        left, _, _, top = self.tile_bounds(part.row, part.col)
+        _, bottom, right, _ = self.tile_bounds(part.row + part.rows - 1, part.col + part.cols - 1)
+        return Bbox(left, bottom, right, top)
+
+    def neighbours(self, row: int, col: int, reach: int = 1) -> list[tuple[int, int]]:
+        """(row, col) of the tiles within `reach` steps, diagonals included, the tile itself not.
+
+        >>> grid_of_zoom(LngLatBbox(-93.7, 41.5, -93.5, 41.7), 14).neighbours(0, 0)
+        [(0, 1), (1, 0), (1, 1)]
+        """
+        return [
+            (r, c)
+            for r in range(max(0, row - reach), min(self.rows, row + reach + 1))
+            for c in range(max(0, col - reach), min(self.cols, col + reach + 1))
+            if (r, c) != (row, col)
+        ]
+
+    def coarser(self, factor: int) -> Grid:
+        """The grid of tiles `factor` times as wide that covers this one, on the same lattice.
+
+        Raises
+        ------
+        GridError : XYZ tiles only have parents of 2, 4, 8 ... times their width.
+        """
+        zoom = None
+        if self.scheme == "zoom":
+            steps = factor.bit_length() - 1
+            if factor < 1 or 1 << steps != factor or steps > self.zoom_level:
+                raise GridError(
+                    f"zoom {self.zoom} has no parents {factor} times as wide; use a power of two up to "
+                    f"{2**self.zoom_level}"
+                )
+            zoom = self.zoom_level - steps
+        elif factor < 1:
+            raise GridError(f"tiles cannot be made {factor} times as wide; use 1 or more")
+        x0, y0 = self.x0 // factor, self.y0 // factor
+        return replace(
+            self,
+            cell=self.cell * factor,
+            x0=x0,
+            y0=y0,
+            rows=(self.y0 + self.rows - 1) // factor - y0 + 1,
+            cols=(self.x0 + self.cols - 1) // factor - x0 + 1,
+            zoom=zoom,
+        )
+
+    def parents(self, rows: IntArray, cols: IntArray, factor: int) -> tuple[IntArray, IntArray]:
+        """(N,) rows and cols, in `coarser(factor)`, of the tiles that hold these tiles."""
+        coarse = self.coarser(factor)
+        return (self.y0 + rows) // factor - coarse.y0, (self.x0 + cols) // factor - coarse.x0
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as plain values; `Grid(**fields)` gives the grid back."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    # one formula for every edge, so that a tile's right edge is its neighbour's left edge to the bit
+    def _x(self, index: Any) -> Any:
+        return index * self.cell + self.origin_x
+
+    def _y(self, index: Any) -> Any:
+        return self.origin_y - index * self.cell
+
+    def _window(self, u: FloatArray, v: FloatArray) -> tuple[IntArray, IntArray]:
+        if self.scheme == "zoom":
+            world = 2.0**self.zoom_level
+            epsilon = 1e-14 * world  # mercantile's, in its unit square
+            u, v = np.where(u >= world, world - 0.5, u), np.where(v >= world, world - 0.5, v)
+            u, v = np.where(u < 0, 0.0, u), np.where(v < 0, 0.0, v)
+        else:
+            epsilon = 1e-9
+        with np.errstate(invalid="ignore"):
+            col, row = np.floor(u + epsilon) - self.x0, np.floor(v + epsilon) - self.y0
+            inside = (row >= 0) & (row < self.rows) & (col >= 0) & (col < self.cols)
+        return (
+            np.where(inside, row, -1).astype(np.int64),
+            np.where(inside, col, -1).astype(np.int64),
+        )
+
+    def _pieces_per_edge(self, crs: str) -> int:
+        """Pieces an edge needs in `crs`; bending falls with their square, so one halving tells."""
+        transformer = _transformer(self.crs, crs)
+        tolerance = 1e-7 if _is_geographic(crs) else 1e-3
+        rows = np.array([0, 0, self.rows - 1, self.rows - 1, self.rows // 2])
+        cols = np.array([0, self.cols - 1, 0, self.cols - 1, self.cols // 2])
+        x, y = self._x(self.x0 + cols), self._y(self.y0 + rows)
+        bend = 0.0
+        for dx, dy in ((self.cell, 0.0), (0.0, -self.cell)):
+            (ax, ay), (mx, my), (bx, by) = (
+                transformer.transform(x + f * dx, y + f * dy) for f in (0.0, 0.5, 1.0)
+            )
+            # distance of the true middle from the chord: an edge may be straight and yet unevenly spaced
+            across = np.abs((bx - ax) * (my - ay) - (by - ay) * (mx - ax)) / np.hypot(bx - ax, by - ay)
+            bend = max(bend, float(across.max()))
+        return max(1, math.ceil(math.sqrt(bend / tolerance)))
+
+
+def grid_of_zoom(bbox: LngLatBbox, zoom: int) -> Grid:
+    """The XYZ tiles of a box, as `mercantile.tiles` gives them.
+
+    Raises
+    ------
+    GridError : zoom outside 0 to 24, or a box that makes no grid.
+    """
+    if not 0 <= zoom <= 24:
+        raise GridError(f"zoom {zoom} is not between 0 and 24")
+    box = checked_bbox(bbox)
+    if max(abs(box.south), abs(box.north)) > MERCATOR_LIMIT_DEG:
+        raise GridError(
+            f"latitude {max(box.south, box.north, key=abs):g} is beyond the Web Mercator limit of 85.0511; "
+            "use --cell with a polar --crs"
+        )
+    world = 2**zoom
+    # like mercantile.tiles: the box is open to the east and south by 1e-11 degrees
+    u, v = _unit_square(np.array([box.west, box.east - 1e-11]), np.array([box.north, box.south + 1e-11]))
+    epsilon = 1e-14
+    x = np.clip(np.floor((u + epsilon) * world), 0, world - 1).astype(int)
+    y = np.clip(np.floor((v + epsilon) * world), 0, world - 1).astype(int)
+    return _checked_size(
+        Grid(
+            scheme="zoom",
+            crs="EPSG:3857",
+            origin_x=-MERCATOR_HALF_M,
+            origin_y=MERCATOR_HALF_M,
+            cell=2 * MERCATOR_HALF_M / world,
+            x0=int(x[0]),
+            y0=int(y[0]),
+            rows=int(y[1] - y[0] + 1),
+            cols=int(x[1] - x[0] + 1),
+            zoom=zoom,
+        )
+    )
+
+
+def grid_of_cell(bbox: LngLatBbox, cell: float, crs: str | None = None) -> Grid:
+    """Square cells whose edges are at multiples of `cell` from the CRS origin.
+
+    Parameters
+    ----------
+    cell : side of a tile, CRS units.
+    crs : a projected CRS; without it the UTM zone of the box's centre.
+    """
+    box = checked_bbox(bbox)
+    if not (math.isfinite(cell) and cell > 0):
+        raise GridError(f"a cell of {cell:g} metres makes no tiles; give --cell a length above 0")
+    crs = _projected(crs, box)
+    left, bottom, right, top = _projected_bounds(box, crs)
+    x0, x1 = math.floor(left / cell + 1e-9), math.ceil(right / cell - 1e-9)
+    y0, y1 = math.floor(-top / cell + 1e-9), math.ceil(-bottom / cell - 1e-9)
+    return _checked_size(Grid("cell", crs, 0.0, 0.0, float(cell), x0, y0, max(1, y1 - y0), max(1, x1 - x0)))
+
+
+def grid_of_shape(bbox: LngLatBbox, rows: int, cols: int, crs: str | None = None) -> Grid:
+    """The box cut into `rows` x `cols` equal square tiles.
+
+    Pixels are square, so the shorter side of the box is widened evenly on both ends.
+    """
+    box = checked_bbox(bbox)
+    if rows < 1 or cols < 1:
+        raise GridError(
+            f"a shape of {rows}x{cols} makes no tiles; give --shape two numbers above 0, as in 4x4"
+        )
+    crs = _projected(crs, box)
+    left, bottom, right, top = _projected_bounds(box, crs)
+    cell = max((right - left) / cols, (top - bottom) / rows)
+    west, north = (left + right - cell * cols) / 2, (top + bottom + cell * rows) / 2
+    return _checked_size(Grid("shape", crs, west, north, cell, 0, 0, rows, cols))
+
+
+def tiles_per_part(tile_size: int) -> int:
+    """Tiles along a side of a part.
+
+    Raises
+    ------
+    GridError : not a multiple of 16 from 64 to 1024, which GeoTIFF blocks must be.
+    """
+    if not (64 <= tile_size <= 1024 and tile_size % 16 == 0):
+        below = min(max(tile_size // 16 * 16, 64), 1008)
+        raise GridError(
+            f"a tile size of {tile_size} px is not a multiple of 16 from 64 to 1024; "
+            f"the nearest are {below} and {below + 16}"
+        )
+    return PART_SIDE_PX // tile_size
+
+
+def checked_bbox(values: Sequence[float]) -> LngLatBbox:
+    """West, south, east, north in degrees, or an error that says what is wrong with them.
+
+    >>> checked_bbox([-93.5, 41.5, -93.7, 41.7])
+    Traceback (most recent call last):
+    ...
+    roadrisk.errors.GridError: --bbox -93.5 41.5 -93.7 41.7 has west right of east; the order is W S E N
+    """
+    if len(values) != 4:
+        raise GridError(f"a box has four numbers, west south east north; {len(values)} given")
+    west, south, east, north = box = LngLatBbox(*(float(v) for v in values))
+    said = f"--bbox {west:g} {south:g} {east:g} {north:g}"
+    if not all(math.isfinite(v) for v in box):
+        raise GridError(f"{said} has a number that is not finite")
+    if west > 180 or east > 180:
+        raise GridError(
+            f"{said} crosses the antimeridian; cut it in two at longitude 180 and make a dataset of each"
+            if west <= 180 < east <= 540
+            else f"{said} is outside the world: longitudes end at 180"
+        )
+    if max(abs(west), abs(east)) > 180 or max(abs(south), abs(north)) > 90:
+        swapped = max(abs(south), abs(north)) <= 180 and max(abs(west), abs(east)) <= 90
+        hint = "; latitude and longitude look swapped: the order is W S E N" if swapped else ""
+        raise GridError(f"{said} is outside the world, -180 -90 180 90{hint}")
+    if west > 0 > east and west - east > 180:
+        raise GridError(
+            f"{said} crosses the antimeridian; cut it in two at longitude 180 and make a dataset of each"
+        )
+    if west > east:
+        raise GridError(f"{said} has west right of east; the order is W S E N")
+    if south > north:
+        raise GridError(f"{said} has south above north; the order is W S E N")
+    if west == east or south == north:
+        raise GridError(f"{said} is empty: it has no width or no height")
+    return box
+
+
+def tiles_in(grid: Grid, bbox: LngLatBbox) -> int:
+    """Number of the grid's tiles whose centre lies inside the box."""
+    count = 0
+    for rows, cols in _row_bands(grid):
+        lng, lat = grid.centres(rows, cols, "EPSG:4326")
+        inside = (lng >= bbox.west) & (lng < bbox.east) & (lat >= bbox.south) & (lat < bbox.north)
+        count += int(inside.sum())
+    return count
+
+
+def _row_bands(grid: Grid, tiles: int = 1_000_000) -> Iterator[tuple[IntArray, IntArray]]:
+    step = max(1, tiles // grid.cols)
+    for first in range(0, grid.rows, step):
+        index = np.arange(first * grid.cols, min(first + step, grid.rows) * grid.cols, dtype=np.int64)
+        yield index // grid.cols, index % grid.cols
+
+
+def _checked_size(grid: Grid) -> Grid:
+    if grid.size > MAX_TILES:
+        raise GridError(
+            f"{grid.rows:,} x {grid.cols:,} = {grid.size:,} tiles; the most is {MAX_TILES:,}: "
+            "use a smaller box or larger tiles"
+        )
+    return grid
+
+
+def _unit_square(lng: FloatArray, lat: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mercantile's `_xy`: the world as a unit square, y down."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sin_lat = np.sin(np.radians(lat))
+        return lng / 360.0 + 0.5, 0.5 - 0.25 * np.log((1.0 + sin_lat) / (1.0 - sin_lat)) / math.pi
+
+
+def _projected(crs: str | None, box: LngLatBbox) -> str:
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    if crs is None:
+        lng, lat = (box.west + box.east) / 2, (box.south + box.north) / 2
+        zone = min(int((lng + 180) // 6) + 1, 60)
+        return f"EPSG:{(32600 if lat >= 0 else 32700) + zone}"
+    try:
+        parsed = CRS.from_user_input(crs)
+    except CRSError:
+        raise GridError(f"--crs {crs} is not a CRS that PROJ knows; write it as EPSG:32615") from None
+    authority = parsed.to_authority()
+    if authority is None:
+        raise GridError(f"--crs {crs} has no EPSG code; give one that has, as in EPSG:32615")
+    if not parsed.is_projected or abs(parsed.axis_info[0].unit_conversion_factor - 1) > 1e-12:
+        raise GridError(
+            f"--crs {crs} is not in metres; use a projected one such as the UTM zone (leave --crs out)"
+        )
+    return ":".join(authority)
+
+
+def _projected_bounds(box: LngLatBbox, crs: str) -> Bbox:
+    bounds = Bbox(*_transformer("EPSG:4326", crs).transform_bounds(*box, densify_pts=101))
+    if not all(math.isfinite(v) for v in bounds):
+        raise GridError(f"the box lies outside the area where {crs} is defined; choose another --crs")
+    return bounds
+
+
+@lru_cache(maxsize=64)
+def _transformer(source: str, target: str) -> Any:
+    from pyproj import Transformer
+
+    return Transformer.from_crs(source, target, always_xy=True)
+
+
+@lru_cache(maxsize=64)
+def _is_geographic(crs: str) -> bool:
+    from pyproj import CRS
+
+    return bool(CRS.from_user_input(crs).is_geographic)

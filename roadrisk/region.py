@@ -1,0 +1,293 @@
+"""A region: one metro and its sources, from a TOML file, from flags, or both.
+
+The dataclasses here are the schema of the region file. A key that is not a field is an error that
+names the file, the place and the nearest right key. Defaults stand only here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from dataclasses import fields, is_dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from roadrisk.errors import RegionError, RoadriskError
+from roadrisk.grid import Grid, checked_bbox, grid_of_cell, grid_of_shape, grid_of_zoom, tiles_per_part
+
+GRID_KEYS = ("zoom", "cell", "shape")
+_strict = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+@dataclass(frozen=True, config=_strict)
+class ImagerySource:
+    """Pictures: a file, a folder or a pattern of whatever GDAL opens.
+
+    Parameters
+    ----------
+    path : `~` and `${NAME}` are expanded; patterns are expanded here, not by the shell.
+    """
+
+    path: str
+
+
+@dataclass(frozen=True, config=_strict)
+class LineSource:
+    """Road centre-lines.
+
+    Parameters
+    ----------
+    path : whatever pyogrio opens, or Parquet.
+    name : prefix of messages.
+    layer : of a file with several.
+    class_column : the road class; found by its usual names when not given.
+    length_column : metres of the whole line, where the geometry is only a sketch of it.
+    """
+
+    path: str
+    name: str = "roads"
+    layer: str | None = None
+    class_column: str | None = None
+    length_column: str | None = None
+
+
+@dataclass(frozen=True, config=_strict)
+class EventSource:
+    """Dated points: crashes.
+
+    Parameters
+    ----------
+    path : CSV, Parquet or whatever pyogrio opens.
+    name : prefix of the columns, `<name>_label` and `<name>_past`; else the flag's name, or the file
+        stem when there are several.
+    x, y, date, time, severity : columns; found by their usual names when not given.
+    crs : of x and y.
+    max_rejected : share of rows that may be rejected before it is an error.
+    """
+
+    path: str
+    name: str | None = None
+    x: str | None = None
+    y: str | None = None
+    crs: str = "EPSG:4326"
+    date: str | None = None
+    time: str | None = None
+    severity: str | None = None
+    max_rejected: float = Field(default=0.05, ge=0, le=1)
+
+
+@dataclass(frozen=True, config=_strict)
+class LabelSettings:
+    """What is called high risk.
+
+    Parameters
+    ----------
+    column : the measure; the label-window count of the only crash source when not given.
+    share : of eligible tiles that is high risk, as near as ties allow.
+    """
+
+    column: str | None = None
+    share: float = Field(default=0.2, gt=0, lt=1)
+
+
+@dataclass(frozen=True, config=_strict)
+class Region:
+    """One metro, its grid and its sources.
+
+    Parameters
+    ----------
+    bbox : west, south, east, north in degrees.
+    zoom, cell, shape : exactly one: XYZ zoom, metres, or (rows, cols).
+    crs : of a `cell` or `shape` grid; else the UTM zone of the box's centre.
+    tile_size : pixels along a side of a tile's picture.
+    label_window, feature_window : dates [from, to).
+    min_coverage : a tile with less picture counts as without one.
+    drop_uncovered : tiles without picture are neither trained on nor scored.
+    """
+
+    name: str = "region"
+    bbox: tuple[float, ...] | None = None
+    zoom: int | None = None
+    cell: float | None = None
+    shape: tuple[int, int] | None = None
+    crs: str | None = None
+    tile_size: int = 256
+    imagery: tuple[ImagerySource, ...] = ()
+    roads: tuple[LineSource, ...] = ()
+    crashes: tuple[EventSource, ...] = ()
+    label_window: tuple[date, date] | None = None
+    feature_window: tuple[date, date] | None = None
+    min_coverage: float = Field(default=0.9, ge=0, le=1)
+    drop_uncovered: bool = False
+    label: LabelSettings = LabelSettings()
+
+    def __post_init__(self) -> None:
+        for name in ("label_window", "feature_window"):
+            window = getattr(self, name)
+            if window is not None and window[0] >= window[1]:
+                flag = "--" + name.replace("_", "-")
+                raise ValueError(
+                    f"{flag} {window[0]} {window[1]} ends before it starts; dates are [from, to)"
+                )
+
+    def grid(self) -> Grid:
+        """The region's tiles.
+
+        Raises
+        ------
+        GridError : no box, or not exactly one of zoom, cell and shape.
+        """
+        tiles_per_part(self.tile_size)
+        if self.bbox is None:
+            raise RegionError("no region: give --bbox W S E N, or `bbox` in the region file")
+        given = [n for n in ("zoom", "cell", "shape") if getattr(self, n) is not None]
+        if len(given) != 1:
+            said = f"{' and '.join(given)} given" if given else "none given"
+            raise RegionError(f"a grid needs exactly one of --zoom, --cell and --shape; {said}")
+        box = checked_bbox(self.bbox)
+        if self.zoom is not None:
+            if self.crs is not None:
+                raise RegionError(
+                    "--zoom makes XYZ tiles, which are EPSG:3857; leave --crs out or use --cell"
+                )
+            return grid_of_zoom(box, self.zoom)
+        if self.cell is not None:
+            return grid_of_cell(box, self.cell, self.crs)
+        rows, cols = self.shape or (0, 0)
+        return grid_of_shape(box, rows, cols, self.crs)
+
+    def event_sources(self) -> tuple[EventSource, ...]:
+        """The crash sources, each with a name of its own."""
+        from dataclasses import replace
+
+        stem = len(self.crashes) > 1
+        named = tuple(
+            s if s.name else replace(s, name=_column_word(Path(s.path).stem) if stem else "crashes")
+            for s in self.crashes
+        )
+        names = [s.name for s in named]
+        for name in names:
+            if names.count(name) > 1:
+                raise RegionError(f"two crash sources are called {name}; give each a `name` in a region file")
+        return named
+
+
+def read_region(path: Path) -> Region:
+    """The region a TOML file describes; relative paths in it start from its folder.
+
+    Raises
+    ------
+    RegionError : not TOML, an unknown key, a value that does not fit, or a `${NAME}` that is not set.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RegionError(f"no such region file: {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RegionError(f"{path} is not TOML: {error}") from None
+    return region_of(_with_paths(table, path), where=str(path))
+
+
+def region_of(table: dict[str, Any], where: str = "flags") -> Region:
+    """A region from plain values, checked against the schema."""
+    region: Region = checked(Region, table, where, RegionError)
+    return region
+
+
+def with_flags(region: Region, flags: dict[str, Any]) -> Region:
+    """`region` with the flags that were given in place of its own values.
+
+    A grid flag replaces the region's grid: `--cell` on a region with `zoom` is a cell grid.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    kept = {f.name: getattr(region, f.name) for f in fields(Region)}
+    if any(name in given for name in GRID_KEYS):
+        kept.update(dict.fromkeys(GRID_KEYS))
+    return region_of({**kept, **given})
+
+
+def checked(schema: Any, table: dict[str, Any], where: str, error_class: type[RoadriskError]) -> Any:
+    """`table` as the dataclass `schema`, or one line that names `where`, the place and the fix."""
+    try:
+        return TypeAdapter(schema).validate_python(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise error_class(f"{where}: {_said(schema, first)}") from None
+
+
+def _said(schema: Any, problem: Any) -> str:
+    *above, key = problem["loc"] or ("",)
+    place = _place(above)
+    if problem["type"] == "unexpected_keyword_argument":
+        known = [f.name for f in fields(_schema_at(schema, above))]
+        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {key!r}{' in ' + place if place else ''}; {hint}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message
+    return f"{_place((*above, key))}: {message[0].lower()}{message[1:]}, not {problem['input']!r}"
+
+
+def _place(loc: Any) -> str:
+    text = ""
+    for step in loc:
+        text += f"[{step}]" if isinstance(step, int) else f"{'.' if text else ''}{step}"
+    return text
+
+
+def _schema_at(schema: Any, loc: Any) -> Any:
+    for step in loc:
+        if isinstance(step, int):
+            continue
+        hint = get_type_hints(schema)[step]
+        schema = next((a for a in (hint, *get_args(hint)) if is_dataclass(a)), schema)
+    return schema
+
+
+def _with_paths(table: dict[str, Any], file: Path) -> dict[str, Any]:
+    """`table` with the paths of its sources expanded and made independent of the current folder."""
+
+    def expanded(value: str, place: str) -> str:
+        def variable(match: re.Match[str]) -> str:
+            name = match[1]
+            if name not in os.environ:
+                raise RegionError(
+                    f"{file}: {place} needs the folder ${{{name}}}; set it: {name}=FOLDER roadrisk ..."
+                )
+            # the user typed it, so it starts from where the user stands
+            return os.path.abspath(os.path.expanduser(os.environ[name]))  # noqa: PTH100, PTH111
+
+        path = re.sub(r"\$\{(\w+)\}", variable, value)
+        if "://" in path or path.startswith(("xyz:", "stac:", "/vsi")):
+            return path
+        return os.path.join(file.parent, os.path.expanduser(path))  # noqa: PTH118, PTH111
+
+    def walk(value: Any, place: str) -> Any:
+        if isinstance(value, dict):
+            return {
+                k: expanded(v, f"{place}.path")
+                if k == "path" and isinstance(v, str)
+                else walk(v, f"{place}.{k}")
+                for k, v in value.items()
+            }
+        if isinstance(value, list):
+            return [walk(v, f"{place}[{i}]") for i, v in enumerate(value)]
+        return value
+
+    return {k: walk(v, k) for k, v in table.items()}
+
+
+def _column_word(text: str) -> str:
+    """A file stem as the start of a column name.
+
+    >>> _column_word("MassDOT 2024-mapc")
+    'massdot_2024_mapc'
+    """
+    return re.sub(r"\W+", "_", text).strip("_").lower() or "crashes"
