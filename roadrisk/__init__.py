@@ -1,3 +1,32 @@
-"""Roadway-risk maps from aerial pictures and traffic facts."""
+"""Roadway-risk maps from aerial pictures and traffic facts.
+
+Each command of the command line is the function of the same name here.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from roadrisk.demonstration import demo
+    from roadrisk.scoring import score
+    from roadrisk.tiling import tile
+    from roadrisk.training import train
 
 __version__ = "0.1.0"
+__all__ = ["demo", "score", "tile", "train"]
+
+_HOMES = {
+    "demo": "roadrisk.demonstration",
+    "score": "roadrisk.scoring",
+    "tile": "roadrisk.tiling",
+    "train": "roadrisk.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # imported when first asked for: torch and GDAL take seconds, `roadrisk --help` must not
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'roadrisk' has no attribute {name!r}")

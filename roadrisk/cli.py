@@ -136,19 +136,20 @@ def tile(
         "min_coverage": min_coverage,
         "drop_uncovered": drop_uncovered or None,
     }
-    from roadrisk import api
     from roadrisk.region import Region, read_region, with_flags
+    from roadrisk.tiling import tile as tiled_region
+    from roadrisk.tiling import tile_plan
 
     region_ = with_flags(read_region(file) if file else Region(), flags)
     with shown(quiet or as_json) as progress:
         if dry_run:
-            plan = api.tile_plan(region_, workers=workers, progress=progress)
+            plan = tile_plan(region_, workers=workers)
             report(plan.lines(), quiet or as_json)
             finish([], plan.as_json(), as_json)
             return
         if out is None:
             raise UsageError("where to? give -o DATASET")
-        tiled = api.tile(region_, out, overwrite=overwrite, workers=workers, progress=progress)
+        tiled = tiled_region(region_, out, overwrite=overwrite, workers=workers, progress=progress)
     report(tiled.lines(verbose), quiet or as_json)
     finish([out], tiled.as_json(), as_json)
 
@@ -182,7 +183,6 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training tiles.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same model.")] = None,
     device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -203,12 +203,12 @@ def train(
         "seed": seed,
         "device": device,
     }
-    from roadrisk import api
-    from roadrisk.learning.settings import settings_of
+    from roadrisk.learning.settings import settings_from
+    from roadrisk.training import train as trained_model
 
-    settings = settings_of({k: v for k, v in flags.items() if v is not None})
+    settings = settings_from({k: v for k, v in flags.items() if v is not None})
     with shown(quiet or as_json) as progress:
-        trained = api.train(data[0], out, settings, overwrite=overwrite, progress=progress)
+        trained = trained_model(data[0], out, settings, progress=progress)
     report(trained.lines(), quiet or as_json)
     finish([out], trained.as_json(), as_json)
 
@@ -226,10 +226,10 @@ def score(
     quiet: Quiet = False,
 ) -> None:
     """Score every tile and write the risk as layers."""
-    from roadrisk import api
+    from roadrisk.scoring import score as scored_tiles
 
     with shown(quiet or as_json) as progress:
-        scored = api.score(data, model, out, device=device, progress=progress)
+        scored = scored_tiles(data, model, out, device=device, progress=progress)
     report(scored.lines(), quiet or as_json)
     finish(out, scored.as_json(), as_json)
 
@@ -243,10 +243,10 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Make up a metro, then tile it, train on it and score it."""
-    from roadrisk import api
+    from roadrisk.demonstration import demo as made_up
 
     with shown(quiet or as_json) as progress:
-        made = api.demo(out, seed=seed, overwrite=overwrite, progress=progress)
+        made = made_up(out, seed=seed, overwrite=overwrite, progress=progress)
     report(made.lines(), quiet or as_json)
     finish(made.paths, made.as_json(), as_json)
 

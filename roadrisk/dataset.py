@@ -17,7 +17,7 @@ from roadrisk.columns import Column, column_from_json
 from roadrisk.errors import DatasetError
 from roadrisk.files import locked, remove_temporaries, whole_file, write_json
 from roadrisk.grid import Grid
-from roadrisk.mosaic import MosaicReader, parts_path
+from roadrisk.mosaic import MosaicReader
 
 FORMAT = 1
 MANIFEST = "dataset.json"
@@ -267,12 +267,3 @@ def _remove_if_bare(path: Path, made: bool) -> None:
         if made and all(f.name == ".lock" for f in path.iterdir()):
             (path / ".lock").unlink(missing_ok=True)
             path.rmdir()
-
-
-def part_files(view: str, parts: pd.DataFrame) -> list[str]:
-    """Names, in the dataset, of a view's files, from its table of parts."""
-    written = parts.loc[parts["state"] == "written"]
-    names = [
-        f"views/{view}/r{r:05d}c{c:05d}.tif" for r, c in zip(written["row"], written["col"], strict=True)
-    ]
-    return [*names, parts_path(view)]

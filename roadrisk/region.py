@@ -6,20 +6,20 @@ names the file, the place and the nearest right key. Defaults stand only here.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from roadrisk.errors import RegionError, RoadriskError
+from roadrisk.errors import RegionError
 from roadrisk.grid import Grid, checked_bbox, grid_of_cell, grid_of_shape, grid_of_zoom, tiles_per_part
+from roadrisk.schema import checked
 
 GRID_KEYS = ("zoom", "cell", "shape")
 _strict = ConfigDict(extra="forbid", str_strip_whitespace=True)
@@ -32,9 +32,12 @@ class ImagerySource:
     Parameters
     ----------
     path : `~` and `${NAME}` are expanded; patterns are expanded here, not by the shell.
+    licence, attribution : as the owner asks; every layer made from it carries them.
     """
 
     path: str
+    licence: str | None = None
+    attribution: str | None = None
 
 
 @dataclass(frozen=True, config=_strict)
@@ -44,17 +47,20 @@ class LineSource:
     Parameters
     ----------
     path : whatever pyogrio opens, or Parquet.
-    name : prefix of messages.
+    name : in the account; else `roads`, or the file stem when there are several.
     layer : of a file with several.
     class_column : the road class; found by its usual names when not given.
     length_column : metres of the whole line, where the geometry is only a sketch of it.
+    licence, attribution : as the owner asks; every layer made from it carries them.
     """
 
     path: str
-    name: str = "roads"
+    name: str | None = None
     layer: str | None = None
     class_column: str | None = None
     length_column: str | None = None
+    licence: str | None = None
+    attribution: str | None = None
 
 
 @dataclass(frozen=True, config=_strict)
@@ -69,6 +75,7 @@ class EventSource:
     x, y, date, time, severity : columns; found by their usual names when not given.
     crs : of x and y.
     max_rejected : share of rows that may be rejected before it is an error.
+    licence, attribution : as the owner asks; every layer made from it carries them.
     """
 
     path: str
@@ -80,6 +87,8 @@ class EventSource:
     time: str | None = None
     severity: str | None = None
     max_rejected: float = Field(default=0.05, ge=0, le=1)
+    licence: str | None = None
+    attribution: str | None = None
 
 
 @dataclass(frozen=True, config=_strict)
@@ -102,6 +111,7 @@ class Region:
 
     Parameters
     ----------
+    name : for people; else that of the dataset's folder.
     bbox : west, south, east, north in degrees.
     zoom, cell, shape : exactly one: XYZ zoom, metres, or (rows, cols).
     crs : of a `cell` or `shape` grid; else the UTM zone of the box's centre.
@@ -111,7 +121,7 @@ class Region:
     drop_uncovered : tiles without picture are neither trained on nor scored.
     """
 
-    name: str = "region"
+    name: str | None = None
     bbox: tuple[float, ...] | None = None
     zoom: int | None = None
     cell: float | None = None
@@ -162,20 +172,13 @@ class Region:
         rows, cols = self.shape or (0, 0)
         return grid_of_shape(box, rows, cols, self.crs)
 
+    def line_sources(self) -> tuple[LineSource, ...]:
+        """The sources of centre-lines, each with a name of its own."""
+        return _named(self.roads, "roads")
+
     def event_sources(self) -> tuple[EventSource, ...]:
         """The crash sources, each with a name of its own."""
-        from dataclasses import replace
-
-        stem = len(self.crashes) > 1
-        named = tuple(
-            s if s.name else replace(s, name=_column_word(Path(s.path).stem) if stem else "crashes")
-            for s in self.crashes
-        )
-        names = [s.name for s in named]
-        for name in names:
-            if names.count(name) > 1:
-                raise RegionError(f"two crash sources are called {name}; give each a `name` in a region file")
-        return named
+        return _named(self.crashes, "crashes")
 
 
 def read_region(path: Path) -> Region:
@@ -212,45 +215,6 @@ def with_flags(region: Region, flags: dict[str, Any]) -> Region:
     return region_of({**kept, **given})
 
 
-def checked(schema: Any, table: dict[str, Any], where: str, error_class: type[RoadriskError]) -> Any:
-    """`table` as the dataclass `schema`, or one line that names `where`, the place and the fix."""
-    try:
-        return TypeAdapter(schema).validate_python(table)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise error_class(f"{where}: {_said(schema, first)}") from None
-
-
-def _said(schema: Any, problem: Any) -> str:
-    *above, key = problem["loc"] or ("",)
-    place = _place(above)
-    if problem["type"] == "unexpected_keyword_argument":
-        known = [f.name for f in fields(_schema_at(schema, above))]
-        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
-        return f"unknown key {key!r}{' in ' + place if place else ''}; {hint}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return message
-    return f"{_place((*above, key))}: {message[0].lower()}{message[1:]}, not {problem['input']!r}"
-
-
-def _place(loc: Any) -> str:
-    text = ""
-    for step in loc:
-        text += f"[{step}]" if isinstance(step, int) else f"{'.' if text else ''}{step}"
-    return text
-
-
-def _schema_at(schema: Any, loc: Any) -> Any:
-    for step in loc:
-        if isinstance(step, int):
-            continue
-        hint = get_type_hints(schema)[step]
-        schema = next((a for a in (hint, *get_args(hint)) if is_dataclass(a)), schema)
-    return schema
-
-
 def _with_paths(table: dict[str, Any], file: Path) -> dict[str, Any]:
     """`table` with the paths of its sources expanded and made independent of the current folder."""
 
@@ -284,10 +248,27 @@ def _with_paths(table: dict[str, Any], file: Path) -> dict[str, Any]:
     return {k: walk(v, k) for k, v in table.items()}
 
 
+Source = TypeVar("Source", LineSource, EventSource)
+
+
+def _named(sources: tuple[Source, ...], flag: str) -> tuple[Source, ...]:
+    """Sources with names: given, else the flag's, else the file stem when there are several."""
+    several = len(sources) > 1
+    named = tuple(
+        s if s.name else replace(s, name=_column_word(Path(s.path).stem) if several else flag)
+        for s in sources
+    )
+    names = [s.name for s in named]
+    for name in names:
+        if names.count(name) > 1:
+            raise RegionError(f"two sources of {flag} are called {name}; give each a `name` in a region file")
+    return named
+
+
 def _column_word(text: str) -> str:
     """A file stem as the start of a column name.
 
     >>> _column_word("MassDOT 2024-mapc")
     'massdot_2024_mapc'
     """
-    return re.sub(r"\W+", "_", text).strip("_").lower() or "crashes"
+    return re.sub(r"\W+", "_", text).strip("_").lower() or "source"

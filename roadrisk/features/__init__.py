@@ -1,0 +1,1 @@
+"""Grid and records in, columns out; pure."""

@@ -1,0 +1,165 @@
+"""Events in each tile, by window."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from roadrisk.columns import Column
+from roadrisk.errors import SourceError, UsageError
+from roadrisk.grid import FloatArray, Grid
+from roadrisk.sources.events import Events
+
+Window = tuple[date, date]
+
+_AT_ONCE = 1 << 16  # points whose temporaries stay in the processor's cache
+_SLACK = timedelta(days=7)  # small places have days without a crash, at New Year too
+
+
+def count_events(grid: Grid, x: FloatArray, y: FloatArray, weight: FloatArray | None = None) -> FloatArray:
+    """Events in each tile.
+
+    Parameters
+    ----------
+    x, y : (N,) coordinates in `grid.crs`; points outside the grid count nowhere.
+    weight : (N,) one per event, e.g. EPDO; events count 1 without it.
+
+    Returns
+    -------
+    (rows, cols) [events, extensive]. Points on a shared edge belong to the tile right of and below it,
+    as XYZ tiles do.
+
+    Raises
+    ------
+    SourceError : a coordinate is not finite.
+
+    Examples
+    --------
+    >>> from roadrisk.grid import LngLatBbox, grid_of_shape
+    >>> grid = grid_of_shape(LngLatBbox(-93.7, 41.5, -93.5, 41.7), 2, 2)
+    >>> left, bottom, right, top = grid.bounds
+    >>> count_events(grid, np.array([left, left, right]), np.array([top, top, top])).tolist()
+    [[2.0, 0.0], [0.0, 0.0]]
+    """
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    counts = np.zeros(grid.shape)
+    for first in range(0, len(x), _AT_ONCE):
+        some = slice(first, first + _AT_ONCE)
+        finite = np.isfinite(x[some]) & np.isfinite(y[some])
+        if not finite.all():
+            bad = first + int((~finite).argmax())
+            raise SourceError(f"event {bad} has a coordinate that is not finite; leave it out")
+        rows, cols = grid.locate(x[some], y[some])
+        inside = rows >= 0
+        counts += _sums(grid, rows[inside], cols[inside], None if weight is None else weight[some][inside])
+    return counts
+
+
+def in_window(times: pd.Series, window: Window) -> NDArray[np.bool_]:
+    """(N,) bool, whether local times fall on days of [from, to).
+
+    >>> times = pd.Series(np.array(["2024-12-31T23:59:59", "2025-01-01T00:00:00"], dtype="datetime64[s]"))
+    >>> in_window(times, (date(2024, 1, 1), date(2025, 1, 1))).tolist()
+    [True, False]
+    """
+    start, end = (np.datetime64(day, "s") for day in window)
+    moments = times.to_numpy()
+    return np.asarray((moments >= start) & (moments < end))
+
+
+def default_windows(first: date, last: date) -> tuple[Window, Window]:
+    """The label and the feature window of events dated `first` to `last`.
+
+    The last full calendar year is the label, all before it features. A year is full when the dates
+    reach its first and last weeks.
+
+    Raises
+    ------
+    UsageError : fewer than two full years.
+
+    Examples
+    --------
+    >>> label, feature = default_windows(date(2015, 1, 1), date(2024, 12, 30))
+    >>> [day.isoformat() for day in (*label, *feature)]
+    ['2024-01-01', '2025-01-01', '2015-01-01', '2024-01-01']
+    """
+    full = [
+        year
+        for year in range(first.year, last.year + 1)
+        if first <= date(year, 1, 1) + _SLACK and last >= date(year, 12, 31) - _SLACK
+    ]
+    if len(full) < 2:
+        raise UsageError(
+            f"the events are dated {first} to {last}, fewer than two full calendar years, so there is no "
+            "default window; give --label-window FROM TO, and --feature-window FROM TO for features"
+        )
+    label = date(full[-1], 1, 1)
+    return (label, date(full[-1] + 1, 1, 1)), (min(first, date(full[0], 1, 1)), label)
+
+
+def chosen_windows(
+    label: Window | None, feature: Window | None, first: date, last: date
+) -> tuple[Window, Window | None]:
+    """The windows as given, else as `default_windows` has them; a label window alone stays alone.
+
+    Raises
+    ------
+    UsageError : the feature window reaches into the label window, or there is no default.
+    """
+    if label is None:
+        label, past = default_windows(first, last)
+        feature = feature or past
+    if feature is not None and feature[1] > label[0]:
+        raise UsageError(
+            f"--feature-window ends {feature[1]}, after --label-window starts ({label[0]}), so features "
+            "would know the label; end it there or before"
+        )
+    return label, feature
+
+
+def event_columns(
+    events: Events, grid: Grid, label: Window, feature: Window | None
+) -> list[tuple[Column, FloatArray]]:
+    """`<name>_label` and, with a feature window, `<name>_past`, each with its (rows * cols,) counts.
+
+    Raises
+    ------
+    SourceError : no event falls in the label window.
+    """
+    times = events.table["time"]
+    if not in_window(times, label).any():
+        raise SourceError(
+            f"{events.name}: no event in the grid falls in the label window {label[0]} to {label[1]}; the "
+            f"file is dated {events.first} to {events.last}: give another --label-window"
+        )
+    columns = [_counted(events, grid, f"{events.name}_label", label, "label")]
+    if feature is not None:
+        columns.append(_counted(events, grid, f"{events.name}_past", feature, "feature"))
+    return columns
+
+
+def _counted(events: Events, grid: Grid, name: str, window: Window, role: str) -> tuple[Column, FloatArray]:
+    chosen = events.table[in_window(events.table["time"], window)]
+    start, end = (day.isoformat() for day in window)
+    column = Column(
+        name=name,
+        dtype="float64",
+        unit="events",
+        role="label" if role == "label" else "feature",
+        combine="sum",
+        meaning=f"Events of {events.name} in the tile from {start} to before {end}.",
+        source=events.name,
+        window=(start, end),
+    )
+    sums = _sums(grid, chosen["row"].to_numpy(), chosen["col"].to_numpy(), chosen["weight"].to_numpy())
+    return column, sums.ravel()
+
+
+def _sums(
+    grid: Grid, rows: NDArray[np.int64], cols: NDArray[np.int64], weight: FloatArray | None
+) -> FloatArray:
+    counts = np.bincount(rows * grid.cols + cols, weight, minlength=grid.size)
+    return counts.astype(np.float64).reshape(grid.shape)

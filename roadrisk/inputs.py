@@ -1,0 +1,272 @@
+"""What `train` and `score` read: a dataset, or a table that names a picture a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from roadrisk.columns import Column
+from roadrisk.dataset import Dataset, read_dataset
+from roadrisk.errors import DatasetError, SourceError
+from roadrisk.files import sha256_of
+from roadrisk.grid import FloatArray, Grid, IntArray, LngLatBbox, grid_of_cell
+from roadrisk.learning.pictures import FilePictures, MosaicPictures, Pictures, file_inside, picture_of
+from roadrisk.maps.scored import GivenShapes, GridTiles, Places, given_points
+
+TABLE_SUFFIXES = (".csv", ".parquet")
+NOT_FACTS = ("image_path", "tile_id", "id", "lon", "lat", "geometry")
+TABLE_CELL_M = 250.0  # lattice of a table's folds: its rows say where they are, not how wide
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """N tiles to learn from or to score, wherever they come from.
+
+    Parameters
+    ----------
+    name : of the region or table, for people.
+    identity : digest; the same only for the same source.
+    path : of the dataset or table; what is computed from its pictures is kept beside it.
+    frame : N rows with `tile_id` and the columns.
+    columns : what is known of the columns of `frame`.
+    keys : (N,) names that tell a tile from every other one in the world, or as nearly as is known.
+    has_image : (N,) bool.
+    eligible : (N,) bool, whether a model is trained and judged on the tile.
+    scored : (N,) bool, whether a layer gives the tile a score.
+    area_km2 : (N,) ground area; 1 where nothing says, so that sums stay as they are.
+    places : where the tiles lie; None when nothing says.
+    lattice : (row, col), absolute and (N,) each, and the ground metres of a step; None without places.
+    tile_px : side of a picture.
+    pictures_of : side in pixels -> the pictures of the tiles that have one, in row order.
+    dataset : None for a table.
+    """
+
+    name: str
+    identity: str
+    path: Path
+    frame: pd.DataFrame
+    columns: tuple[Column, ...]
+    keys: NDArray[Any]
+    has_image: NDArray[np.bool_]
+    eligible: NDArray[np.bool_]
+    scored: NDArray[np.bool_]
+    area_km2: FloatArray
+    places: Places | None
+    lattice: tuple[IntArray, IntArray, float] | None
+    tile_px: int
+    pictures_of: Callable[[int], Pictures | None]
+    dataset: Dataset | None = None
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def cache(self) -> Path:
+        """Folder beside the source for what is computed once from its pictures."""
+        return self.path.with_name(self.path.name + ".cache")
+
+    @property
+    def metres_per_pixel(self) -> float | None:
+        """Ground side of a pixel [m]; None where nothing says."""
+        if self.dataset is None or not self.tile_px:
+            return None
+        return self.dataset.grid.cell_m / self.tile_px
+
+    @property
+    def licence(self) -> str:
+        """Terms of the sources, one after the other."""
+        return _said(self.dataset, "licence") or "as of the sources"
+
+    @property
+    def attribution(self) -> str:
+        """Whose the sources are; their names where nobody said."""
+        return _said(self.dataset, "attribution") or self.name
+
+    @property
+    def windows(self) -> dict[str, tuple[str, str]]:
+        """The dates [from, to) of a dataset's label and features."""
+        known = self.dataset.manifest["windows"] if self.dataset else {}
+        return {name: (start, end) for name, (start, end) in known.items()}
+
+
+def tiles_at(path: Path) -> Tiles:
+    """The tiles of a dataset folder, or of a table with `image_path`.
+
+    Raises
+    ------
+    DatasetError : neither is there.
+    SourceError : a table that cannot be used.
+    """
+    if path.is_dir():
+        return tiles_of_dataset(read_dataset(path))
+    if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
+        return tiles_of_table(path)
+    if path.exists():
+        raise DatasetError(f"{path} is neither a dataset folder nor a .csv or .parquet table")
+    raise DatasetError(f"no such dataset or table: {path}")
+
+
+def tiles_of_dataset(dataset: Dataset, view: str = "aerial") -> Tiles:
+    """The tiles of a dataset with the pictures of one of its views."""
+    frame = dataset.tiles()
+    grid = dataset.grid
+    rows, cols = frame["row"].to_numpy(), frame["col"].to_numpy()
+    size = len(frame)
+    dropped = frame["dropped"].to_numpy() if "dropped" in frame else np.zeros(size, bool)
+    views = [v for v in dataset.views if v.name == view]
+    has_image = np.zeros(size, bool)
+    if views:
+        has_image = frame[f"coverage_{view}"].to_numpy() >= max(views[0].min_coverage, np.finfo(float).tiny)
+
+    def pictures_of(size_px: int) -> Pictures | None:
+        if not has_image.any():
+            return None
+        reader = dataset.reader(view)
+        return MosaicPictures(reader, rows[has_image], cols[has_image], size_px, views[0].digest)
+
+    # the ids of a `shape` grid are only its own
+    whose = "" if grid.scheme != "shape" else f"{dataset.plan}/"
+    return Tiles(
+        name=dataset.manifest["name"],
+        identity=dataset.plan,
+        path=dataset.path,
+        frame=frame,
+        columns=dataset.columns,
+        keys=np.array([whose + name for name in frame["tile_id"]], dtype=object),
+        has_image=has_image,
+        eligible=frame["eligible"].to_numpy() & ~dropped,
+        scored=~dropped,
+        area_km2=grid.area_km2(rows, cols),
+        places=GridTiles(grid, rows, cols),
+        lattice=(grid.y0 + rows, grid.x0 + cols, grid.cell_m),
+        tile_px=views[0].tile_size if views else 0,
+        pictures_of=pictures_of,
+        dataset=dataset,
+    )
+
+
+def tiles_of_table(path: Path) -> Tiles:
+    """The tiles of a CSV or Parquet table with `image_path`, relative to the table's folder.
+
+    `lon` and `lat`, or a geometry, say where a row lies; `tile_id` or `id` names it. Every other
+    column that holds numbers is a fact.
+
+    Raises
+    ------
+    SourceError : no `image_path`, no rows, or a column named twice.
+    """
+    frame, geometry = _read_table(path)
+    if "image_path" not in frame:
+        raise SourceError(
+            f"{path} has no column image_path, which names a picture a row; "
+            f"its columns: {', '.join(frame.columns)}"
+        )
+    if frame.empty:
+        raise SourceError(f"{path} has no rows")
+    identity = sha256_of(path)
+    named = frame["image_path"].notna().to_numpy()
+    places = geometry or _places(frame)
+    digits = len(str(len(frame)))
+    names = next((frame[c] for c in ("tile_id", "id") if c in frame), None)
+    ids = [f"row{i:0{digits}d}" for i in range(len(frame))] if names is None else names.astype(str).tolist()
+    if len(set(ids)) < len(ids):
+        raise SourceError(f"{path} names a tile twice: {_first_twice(ids)}; give each row its own tile_id")
+    paths = tuple(frame["image_path"][named].astype(str))
+    source_rows = tuple(np.flatnonzero(named).tolist())
+
+    def pictures_of(size_px: int) -> Pictures | None:
+        return FilePictures(path.parent, paths, source_rows, size_px) if paths else None
+
+    return Tiles(
+        name=path.stem,
+        identity=identity,
+        path=path,
+        frame=frame.assign(tile_id=ids),
+        columns=_table_columns(frame),
+        keys=np.array([f"{identity}/{name}" for name in ids], dtype=object),
+        has_image=named,
+        eligible=np.ones(len(frame), bool),
+        scored=np.ones(len(frame), bool),
+        area_km2=np.ones(len(frame)),
+        places=places,
+        lattice=_lattice(places),
+        tile_px=_first_side(path.parent, paths),
+        pictures_of=pictures_of,
+    )
+
+
+def _said(dataset: Dataset | None, what: str) -> str:
+    rights = dataset.manifest["rights"] if dataset else []
+    return "; ".join(dict.fromkeys(r[what] or f"{r['source']}: not stated" for r in rights))
+
+
+def _read_table(path: Path) -> tuple[pd.DataFrame, GivenShapes | None]:
+    try:
+        if path.suffix.lower() == ".csv":
+            return pd.read_csv(path), None
+        if b"geo" in (pq.read_schema(path).metadata or {}):
+            shapes = geopandas.read_parquet(path)
+            crs = shapes.crs.to_string() if shapes.crs else "EPSG:4326"
+            return pd.DataFrame(shapes.drop(columns=shapes.geometry.name)), GivenShapes(
+                shapes.geometry.to_numpy(), crs
+            )
+        return pd.read_parquet(path), None
+    except (ValueError, OSError) as error:
+        raise SourceError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from None
+
+
+def _places(frame: pd.DataFrame) -> Places | None:
+    if not {"lon", "lat"} <= set(frame.columns):
+        return None
+    return given_points(frame["lon"].to_numpy(float), frame["lat"].to_numpy(float))
+
+
+def _lattice(places: Places | None) -> tuple[IntArray, IntArray, float] | None:
+    if places is None:
+        return None
+    lng, lat = places.centres()
+    if not np.isfinite(lng).all():
+        return None
+    margin = 1e-6
+    box = LngLatBbox(lng.min() - margin, lat.min() - margin, lng.max() + margin, lat.max() + margin)
+    grid: Grid = grid_of_cell(box, TABLE_CELL_M)
+    rows, cols = grid.locate_lnglat(lng, lat)
+    return grid.y0 + rows, grid.x0 + cols, TABLE_CELL_M
+
+
+def _table_columns(frame: pd.DataFrame) -> tuple[Column, ...]:
+    facts = [name for name in frame.columns if name not in NOT_FACTS]
+    numeric = [
+        n for n in facts if pd.api.types.is_numeric_dtype(frame[n]) or pd.api.types.is_bool_dtype(frame[n])
+    ]
+    return tuple(
+        Column(
+            name=str(name),
+            dtype=str(frame[name].dtype),
+            unit="",
+            role="feature" if name in numeric else "info",
+            combine="none",
+            meaning=f"Column {name} of the table.",
+        )
+        for name in facts
+    )
+
+
+def _first_side(folder: Path, paths: tuple[str, ...]) -> int:
+    if not paths:
+        return 0
+    _, height, width = picture_of(file_inside(folder, paths[0])).shape
+    return min(height, width)
+
+
+def _first_twice(names: list[str]) -> str:
+    seen: set[str] = set()
+    return next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]

@@ -1,0 +1,279 @@
+"""Pictures of tiles, prepared to the size a network takes."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from roadrisk.errors import SourceError
+from roadrisk.files import digest_of
+from roadrisk.grid import IntArray
+from roadrisk.learning.kept import Kept
+from roadrisk.learning.settings import Encoder
+from roadrisk.nets.image import IMAGENET_MEAN, IMAGENET_STD
+
+Pixels = NDArray[np.uint8]
+
+BASIC_SIZE_PX = 196  # the first version's
+RESNET_SIZE_PX = 224
+# formats that hold pixels and nothing else; a VRT, say, could name any file or address
+PICTURE_DRIVERS = ["PNG", "JPEG", "GTiff", "WEBP", "BMP", "JP2OpenJPEG"]
+
+
+@dataclass(frozen=True)
+class PicturePreparation:
+    """From 8-bit pixels to what a network takes.
+
+    Parameters
+    ----------
+    size_px : side of the prepared picture.
+    mean, std : of each band in [0, 1], taken away and divided by.
+    """
+
+    size_px: int
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class Pictures(Protocol):
+    """Pictures of the same prepared size, each a (3, size, size) array of RGB."""
+
+    @property
+    def identity(self) -> str:
+        """The same only for the same pixels."""
+
+    @property
+    def size_px(self) -> int:
+        """Side of a prepared picture."""
+
+    def __len__(self) -> int: ...
+
+    def prepared(self, indices: IntArray) -> Pixels:
+        """(n, 3, size, size) of these pictures."""
+
+
+class TileReader(Protocol):
+    """What reads a tile of a mosaic, as `roadrisk.mosaic.MosaicReader` does."""
+
+    def read(self, row: int, col: int) -> Pixels:
+        """(3, H, W), zeros where there is no picture."""
+
+
+@dataclass(frozen=True, eq=False)
+class MosaicPictures:
+    """Pictures of a dataset's tiles.
+
+    Parameters
+    ----------
+    reader : opens the mosaic.
+    row, col : (M,) tiles that have a picture.
+    size_px : side they are prepared to.
+    identity : made of the checksums of the mosaic's parts.
+    """
+
+    reader: TileReader
+    row: IntArray
+    col: IntArray
+    size_px: int
+    mosaic: str
+
+    @property
+    def identity(self) -> str:
+        """Of the mosaic and the list of tiles."""
+        tiles = np.stack([self.row, self.col]).astype("<i8").tobytes()
+        return f"{self.mosaic}:{hashlib.sha256(tiles).hexdigest()}"
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def prepared(self, indices: IntArray) -> Pixels:
+        """(n, 3, size, size) of these tiles."""
+        places = zip(self.row[indices].tolist(), self.col[indices].tolist(), strict=True)
+        return _stacked([resized(self.reader.read(r, c), self.size_px) for r, c in places], self.size_px)
+
+
+@dataclass(frozen=True, eq=False)
+class FilePictures:
+    """Pictures named by a table, inside the table's folder.
+
+    Parameters
+    ----------
+    folder : of the table.
+    paths : (M,) relative to it.
+    source_row : (M,) row of the table that names each, for messages.
+    size_px : side they are prepared to.
+    """
+
+    folder: Path
+    paths: tuple[str, ...]
+    source_row: tuple[int, ...]
+    size_px: int
+
+    @property
+    def identity(self) -> str:
+        """Of path, bytes and time of every file."""
+        digest = hashlib.sha256()
+        for index in range(len(self)):
+            stat = self._file(index).stat()
+            digest.update(f"{self.paths[index]}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def prepared(self, indices: IntArray) -> Pixels:
+        """(n, 3, size, size) of these files.
+
+        Raises
+        ------
+        SourceError : a path outside the folder, no such file, or not a whole 8-bit picture.
+        """
+        pictures = []
+        for index in indices.tolist():
+            try:
+                pictures.append(resized(picture_of(self._file(index)), self.size_px))
+            except SourceError as error:
+                raise SourceError(f"row {self.source_row[index]}: {error}") from None
+        return _stacked(pictures, self.size_px)
+
+    def _file(self, index: int) -> Path:
+        return file_inside(self.folder, self.paths[index])
+
+
+@dataclass(frozen=True, eq=False)
+class KeptPictures:
+    """Pictures prepared once and kept in a file beside the dataset."""
+
+    pictures: Pictures
+    kept: Kept
+
+    @property
+    def identity(self) -> str:
+        """Of the pictures that are kept."""
+        return self.pictures.identity
+
+    @property
+    def size_px(self) -> int:
+        """Side of a prepared picture."""
+        return self.pictures.size_px
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def prepared(self, indices: IntArray) -> Pixels:
+        """(n, 3, size, size) of these pictures."""
+        return self.kept.rows(indices)
+
+
+def kept_pictures(pictures: Pictures, cache: Path) -> KeptPictures:
+    """The same pictures, each prepared once and kept in the folder `cache`."""
+    shape = (3, pictures.size_px, pictures.size_px)
+    name = digest_of({"pictures": pictures.identity, "size_px": pictures.size_px})[:24]
+    path = cache / f"pictures-{name}.u8"
+    return KeptPictures(
+        pictures, Kept(path, len(pictures), shape, np.dtype(np.uint8), pictures.prepared, "prepare pictures")
+    )
+
+
+def picture_preparation(encoder: Encoder, tile_px: int) -> PicturePreparation:
+    """What an encoder expects of pictures with `tile_px` pixels a side.
+
+    >>> picture_preparation("basic", 256).size_px, picture_preparation("basic", 128).size_px
+    (196, 128)
+    """
+    if encoder == "basic":
+        return PicturePreparation(min(BASIC_SIZE_PX, tile_px))
+    return PicturePreparation(RESNET_SIZE_PX, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def resized(picture: Pixels, size_px: int) -> Pixels:
+    """(3, H, W) -> (3, size, size): averaged when shrinking, cubic when enlarging."""
+    _, height, width = picture.shape
+    if (height, width) == (size_px, size_px):
+        return picture
+    shrinking = size_px <= min(height, width)
+    method = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
+    image = np.ascontiguousarray(picture.transpose(1, 2, 0))  # (H, W, 3)
+    return np.asarray(cv2.resize(image, (size_px, size_px), interpolation=method), np.uint8).transpose(
+        2, 0, 1
+    )
+
+
+def file_inside(folder: Path, relative: str) -> Path:
+    """The file that a table names, if it is inside the table's folder.
+
+    Raises
+    ------
+    SourceError : an absolute path, an address, a way out of the folder (by `..` or a link), or no file.
+
+    Examples
+    --------
+    >>> file_inside(Path("tables"), "../secret.png")
+    Traceback (most recent call last):
+    ...
+    roadrisk.errors.SourceError: image_path '../secret.png' leads out of its folder; name files inside it
+    """
+    said = f"image_path {relative!r}"
+    parts = PurePosixPath(relative.replace("\\", "/"))
+    if "://" in relative or parts.is_absolute() or ":" in parts.parts[:1]:
+        raise SourceError(f"{said} is not relative; name files inside the table's folder")
+    path = (folder / parts).resolve()
+    if ".." in parts.parts or not path.is_relative_to(folder.resolve()):
+        raise SourceError(f"{said} leads out of its folder; name files inside it")
+    if not path.is_file():
+        raise SourceError(f"{said}: no such file in {folder}")
+    return path
+
+
+def picture_of(path: Path) -> Pixels:
+    """(3, H, W) of an 8-bit picture file; one band is repeated, a fourth (alpha) is left out.
+
+    Raises
+    ------
+    SourceError : not a picture, not whole, or not 8 bit.
+    """
+    try:
+        with (
+            warnings.catch_warnings(),
+            # a cut-off JPEG is otherwise filled with grey and a warning
+            rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True),
+        ):
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path, driver=PICTURE_DRIVERS) as file:
+                return _rgb(file, path)
+    except RasterioError:
+        raise SourceError(
+            f"{path.name} is not a whole picture; PNG, JPEG, TIFF, WebP and JP2 are read"
+        ) from None
+
+
+def _rgb(file: Any, path: Path) -> Pixels:
+    if file.dtypes[0] != "uint8":
+        raise SourceError(
+            f"{path.name} has {file.dtypes[0]} pixels; scale them to 8 bit (gdal_translate -ot Byte -scale)"
+        )
+    if file.count >= 3:
+        return np.asarray(file.read([1, 2, 3]), np.uint8)
+    band = file.read(1)
+    try:
+        colours = file.colormap(1)
+    except ValueError:  # rasterio's word for no palette
+        return np.repeat(band[None], 3, axis=0)
+    palette = np.zeros((256, 3), np.uint8)
+    for index, colour in colours.items():
+        palette[index] = colour[:3]
+    return np.asarray(palette[band].transpose(2, 0, 1))
+
+
+def _stacked(pictures: Sequence[Pixels], size_px: int) -> Pixels:
+    return np.stack(pictures) if pictures else np.empty((0, 3, size_px, size_px), np.uint8)

@@ -1,0 +1,1 @@
+"""Map files and pages from scores."""

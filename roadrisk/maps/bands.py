@@ -1,0 +1,86 @@
+"""Ranks and the five bands of risk, after the bands of usRAP's risk maps.
+
+The one place that says where bands end and what colour they have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class Band:
+    """A slice of the tiles in order of risk.
+
+    Parameters
+    ----------
+    name : as layers carry it.
+    upto_percent : the share of scored tiles, from the riskiest, at which the band ends.
+    colour : `#rrggbb`.
+    """
+
+    name: str
+    upto_percent: int
+    colour: str
+
+
+# lightness falls steadily from the lowest band to the top one, so the order holds in grey and for
+# every kind of colour vision
+BANDS = (
+    Band("top 5 %", 5, "#7a0b2e"),
+    Band("next 10 %", 15, "#d7301f"),
+    Band("next 20 %", 35, "#fc8d3c"),
+    Band("next 25 %", 60, "#fdc863"),
+    Band("lowest 40 %", 100, "#fff3b8"),
+)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Where each of N tiles stands among the scored ones; null where a tile is not scored.
+
+    Parameters
+    ----------
+    rank : (N,) 1 is the riskiest; tiles with the same risk share the smallest rank.
+    percentile : (N,) share of scored tiles with this risk or less [%]; 100 is the riskiest.
+    band : (N,) name of a band; a tie is never split, it goes whole into the riskier band.
+    """
+
+    rank: pd.Series[Any]
+    percentile: NDArray[np.float64]
+    band: pd.Series[Any]
+
+
+def ranked(risk: ArrayLike) -> Ranking:
+    """Ranks, percentiles and bands of (N,) risks, higher is riskier; NaN is not scored.
+
+    Examples
+    --------
+    >>> standing = ranked([0.1, 0.9, float("nan"), 0.9])
+    >>> standing.rank.tolist(), standing.percentile.round(1).tolist()
+    ([3, 1, <NA>, 1], [33.3, 100.0, nan, 100.0])
+    >>> standing.band.tolist()
+    ['lowest 40 %', 'top 5 %', nan, 'top 5 %']
+    """
+    values = np.asarray(risk, dtype=np.float64)
+    scored = ~np.isnan(values)
+    count = int(scored.sum())
+    rank = np.zeros(len(values), dtype=np.int64)
+    fall = -values[scored]
+    rank[scored] = np.searchsorted(np.sort(fall), fall, side="left") + 1
+    percentile = np.full(len(values), np.nan)
+    percentile[scored] = 100.0 * (count - rank[scored] + 1) / max(count, 1)
+    # in whole numbers: a float would put the tile on a band's edge into either
+    edges = np.array([band.upto_percent for band in BANDS]) * count
+    index = np.searchsorted(edges, (rank - 1) * 100, side="right")
+    names = [BANDS[i].name if known else None for i, known in zip(index, scored, strict=True)]
+    return Ranking(
+        rank=pd.Series(rank, dtype="Int64").where(pd.Series(scored)),
+        percentile=percentile,
+        band=pd.Series(names, dtype="str"),
+    )

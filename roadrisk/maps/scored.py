@@ -1,0 +1,214 @@
+"""Scored tiles: where they lie, what they carry and what their reader must know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import shapely
+from numpy.typing import ArrayLike, NDArray
+from pyproj import Transformer
+
+from roadrisk.columns import Column
+from roadrisk.errors import LayerError
+from roadrisk.grid import FloatArray, Grid, IntArray
+from roadrisk.maps.bands import ranked
+
+WGS84 = "EPSG:4326"
+
+SCORE_COLUMNS = (
+    Column("tile_id", "object", "", "info", "none", "name of the tile, the same for everybody"),
+    Column("risk", "float64", "", "info", "none", "calibrated risk from 0 to 1; empty where not scored"),
+    Column(
+        "rank", "int64", "", "info", "none", "place among the scored tiles; 1 is the riskiest, ties share it"
+    ),
+    Column(
+        "percentile",
+        "float64",
+        "%",
+        "info",
+        "none",
+        "scored tiles with this risk or less; 100 is the riskiest",
+    ),
+    Column("band", "object", "", "info", "none", "slice of the scored tiles in order of risk"),
+    Column("has_image", "bool", "", "info", "none", "whether the score used a picture of the tile"),
+    Column("has_facts", "bool", "", "info", "none", "whether the score used facts about the tile"),
+    Column("label", "object", "", "label", "none", "what was observed; empty where unknown"),
+    Column(
+        "in_training",
+        "bool",
+        "",
+        "info",
+        "none",
+        "whether models learned from the tile; its score comes from others",
+    ),
+)
+
+
+class Places(Protocol):
+    """Where N tiles lie; shapes are made when a layer asks for them."""
+
+    @property
+    def crs(self) -> str:
+        """Where the tiles are exact, as `EPSG:32619`."""
+        ...
+
+    def shapes(self, crs: str) -> NDArray[Any]:
+        """(N,) shapely polygons or points in `crs`, x before y; None where unknown."""
+        ...
+
+    def centres(self) -> tuple[FloatArray, FloatArray]:
+        """(N,) longitude and (N,) latitude [deg]; NaN where unknown."""
+        ...
+
+
+@dataclass(frozen=True)
+class GridTiles:
+    """Tiles of a grid, at (N,) `rows` and (N,) `cols`."""
+
+    grid: Grid
+    rows: IntArray
+    cols: IntArray
+
+    @property
+    def crs(self) -> str:
+        """The grid's."""
+        return self.grid.crs
+
+    def shapes(self, crs: str) -> NDArray[Any]:
+        """(N,) counter-clockwise squares; in another CRS, their true outlines."""
+        return self.grid.cells(self.rows, self.cols, crs)
+
+    def centres(self) -> tuple[FloatArray, FloatArray]:
+        """(N,) longitude and (N,) latitude of the middle of each square [deg]."""
+        return self.grid.centres(self.rows, self.cols, WGS84)
+
+
+@dataclass(frozen=True)
+class GivenShapes:
+    """(N,) points, polygons or None that came with a table, in `crs`."""
+
+    geometry: NDArray[Any]
+    crs: str
+
+    def shapes(self, crs: str) -> NDArray[Any]:
+        """(N,) the shapes, their vertices moved to `crs`."""
+        if crs == self.crs:
+            return self.geometry
+        moved = Transformer.from_crs(self.crs, crs, always_xy=True).transform
+        return np.asarray(shapely.transform(self.geometry, moved, interleaved=False))
+
+    def centres(self) -> tuple[FloatArray, FloatArray]:
+        """(N,) longitude and (N,) latitude of a point on each shape [deg]."""
+        points = shapely.point_on_surface(self.shapes(WGS84))
+        return np.asarray(shapely.get_x(points)), np.asarray(shapely.get_y(points))
+
+
+def given_points(lng: ArrayLike, lat: ArrayLike) -> GivenShapes:
+    """Places from (N,) longitudes and latitudes; None where either is NaN.
+
+    >>> given_points([-71.1, float("nan")], [42.3, 42.4]).geometry.tolist()
+    [<POINT (-71.1 42.3)>, None]
+    """
+    x, y = np.asarray(lng, dtype=np.float64), np.asarray(lat, dtype=np.float64)
+    points: NDArray[Any] = np.asarray(shapely.points(x, y))
+    points[~(np.isfinite(x) & np.isfinite(y))] = None
+    return GivenShapes(points, WGS84)
+
+
+@dataclass(frozen=True)
+class About:
+    """What every layer says of itself.
+
+    Parameters
+    ----------
+    title : of the region or table, for people.
+    risk_meaning : one sentence on what a high risk means.
+    label_meaning : one sentence on what `label` holds.
+    licence, attribution : of the sources, as their owners ask.
+    model : identity of the model.
+    windows : dates [from, to) by what they bound, such as `label` and `features`.
+    """
+
+    title: str
+    risk_meaning: str
+    label_meaning: str
+    licence: str
+    attribution: str
+    model: str
+    windows: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of N tiles.
+
+    Parameters
+    ----------
+    table : N rows with the columns of `score_table`.
+    columns : what the columns of `table` mean, in its order.
+    places : where the tiles lie; None when nothing says.
+    """
+
+    table: pd.DataFrame
+    columns: tuple[Column, ...]
+    places: Places | None
+    about: About
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def as_json(self) -> dict[str, Any]:
+        """What a layer's metadata holds: the words about it and its columns."""
+        return {**self.about.as_json(), "columns": [column.as_json() for column in self.columns]}
+
+
+def scored_tiles(
+    scores: pd.DataFrame,
+    places: Places | None,
+    about: About,
+    facts: pd.DataFrame | None = None,
+    fact_columns: tuple[Column, ...] = (),
+) -> Scored:
+    """Scores with their ranks, bands and facts, ready to be written.
+
+    Parameters
+    ----------
+    scores : N rows with `tile_id`, `risk` (NaN where not scored), `has_image`, `has_facts`, `label`
+        (null where unknown) and `in_training`.
+    facts : N rows in the same order, a column for each of `fact_columns`.
+
+    Raises
+    ------
+    LayerError : a fact has the name of a score's field, or the numbers of rows differ.
+    """
+    lengths = {len(scores)} | ({len(facts)} if facts is not None else set())
+    if len(lengths) > 1:
+        raise LayerError(
+            f"scores and facts differ in rows, {sorted(lengths)}; give the same tiles in the same order"
+        )
+    taken = {column.name for column in SCORE_COLUMNS} & {column.name for column in fact_columns}
+    if taken:
+        raise LayerError(
+            f"facts are called {', '.join(sorted(taken))}, as fields of every layer are; rename them"
+        )
+    standing = ranked(scores["risk"].to_numpy(dtype=np.float64, na_value=np.nan))
+    made = {
+        "rank": standing.rank.array,
+        "percentile": standing.percentile,
+        "band": standing.band.array,
+    }
+    fields = {column.name: made.get(column.name, scores.get(column.name)) for column in SCORE_COLUMNS}
+    missing = [name for name, values in fields.items() if values is None]
+    if missing:
+        raise LayerError(f"scores lack {', '.join(missing)}; a layer has each of these fields")
+    known = {name: getattr(values, "array", values) for name, values in fields.items()}
+    more = {column.name: facts[column.name].array for column in fact_columns} if facts is not None else {}
+    return Scored(pd.DataFrame({**known, **more}), (*SCORE_COLUMNS, *fact_columns), places, about)

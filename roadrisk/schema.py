@@ -1,0 +1,51 @@
+"""Plain values checked against a frozen dataclass, with errors that say where and what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from roadrisk.errors import RoadriskError
+
+
+def checked(schema: Any, table: Mapping[str, Any], where: str, error: type[RoadriskError]) -> Any:
+    """`table` as the dataclass `schema`, or one line that names `where`, the place and the fix."""
+    try:
+        return TypeAdapter(schema).validate_python(dict(table))
+    except ValidationError as problems:
+        first = problems.errors(include_url=False)[0]
+        raise error(f"{where}: {_said(schema, first)}") from None
+
+
+def _said(schema: Any, problem: Any) -> str:
+    *above, key = problem["loc"] or ("",)
+    place = _place(above)
+    if problem["type"] == "unexpected_keyword_argument":
+        known = [f.name for f in fields(_schema_at(schema, above))]
+        near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {key!r}{' in ' + place if place else ''}; {hint}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message
+    return f"{_place((*above, key))}: {message[0].lower()}{message[1:]}, not {problem['input']!r}"
+
+
+def _place(loc: Any) -> str:
+    text = ""
+    for step in loc:
+        text += f"[{step}]" if isinstance(step, int) else f"{'.' if text else ''}{step}"
+    return text
+
+
+def _schema_at(schema: Any, loc: Any) -> Any:
+    for step in loc:
+        if isinstance(step, int):
+            continue
+        hint = get_type_hints(schema)[step]
+        schema = next((a for a in (hint, *get_args(hint)) if is_dataclass(a)), schema)
+    return schema

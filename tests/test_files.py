@@ -1,0 +1,57 @@
+"""Whole or not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from roadrisk.errors import DatasetError
+from roadrisk.files import TEMPORARY, identity_of, locked, remove_temporaries, whole_file, write_json
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    write_json(file, {"a": 1})
+    with pytest.raises(ValueError, match="halfway"), whole_file(file) as temporary:
+        temporary.write_text("half")
+        raise ValueError("halfway")
+    assert file.read_text() == '{\n "a": 1\n}\n'
+    assert [f.name for f in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "views").mkdir()
+    left = tmp_path / "views" / f"{TEMPORARY}r00000c00000.tif"
+    left.write_text("half")
+    kept = tmp_path / "views" / "r00000c00000.tif"
+    kept.write_text("whole")
+    remove_temporaries(tmp_path)
+    assert (left.exists(), kept.exists()) == (False, True)
+
+
+def test_a_lock_is_held_and_let_go_even_by_the_dead(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        with locked(tmp_path):
+            os._exit(0)  # dies with the lock file in place
+    os.waitpid(child, 0)
+    assert (tmp_path / ".lock").exists()
+    with locked(tmp_path), pytest.raises(DatasetError) as caught, locked(tmp_path):
+        pass
+    assert str(caught.value) == f"{tmp_path} is being written by another run; wait for it or use another folder"
+    with locked(tmp_path):
+        pass
+
+
+def test_identity_changes_with_the_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("a")
+    first = identity_of(file, hashed=True)
+    os.utime(file, ns=(first["mtime_ns"], first["mtime_ns"]))
+    assert identity_of(file, hashed=True) == first
+    file.write_text("b")
+    os.utime(file, ns=(first["mtime_ns"], first["mtime_ns"]))
+    assert identity_of(file, hashed=True) != first
+    assert "sha256" not in identity_of(file, hashed=False)

@@ -1,0 +1,406 @@
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from pyproj import Transformer
+
+from roadrisk.errors import RoadriskError, SourceError
+from roadrisk.grid import Grid, LngLatBbox, grid_of_cell, grid_of_zoom
+from roadrisk.region import EventSource
+from roadrisk.sources import tables
+from roadrisk.sources.account import Account
+from roadrisk.sources.dates import read_dates
+from roadrisk.sources.events import Events, read_events
+
+BOX = LngLatBbox(-71.2, 42.3, -71.0, 42.4)
+HEADER = "id,lon,lat,date,time,severity"
+ROWS = [
+    "1,-71.10,42.35,01/02/2024,12:08 AM,K",
+    "2,-71.11,42.36,02/13/2024,1:30 PM,",
+    '3,-71.12,42.37,12/31/2024,,"A, or worse"',
+]
+
+
+@pytest.fixture(scope="module")
+def grid() -> Grid:
+    return grid_of_cell(BOX, 250)
+
+
+def write_csv(folder: Path, rows: list[str], header: str = HEADER, name: str = "crashes.csv") -> str:
+    path = folder / name
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def frame() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "lon": [-71.10, -71.11, -71.12],
+            "lat": [42.35, 42.36, 42.37],
+            "date": ["2024-01-02T00:08:00", "2024-02-13 13:30", "2024-12-31"],
+            "severity": ["K", None, "A, or worse"],
+        }
+    )
+
+
+def check_three(events: Events) -> None:
+    assert events.account == Account("crashes", 3, 3, {}, 0)
+    assert events.table["time"].astype(str).tolist() == [
+        "2024-01-02 00:08:00",
+        "2024-02-13 13:30:00",
+        "2024-12-31 00:00:00",
+    ]
+    assert events.table["severity"].fillna("none").tolist() == ["K", "none", "A, or worse"]
+    assert events.table["source_row"].tolist() == [0, 1, 2]
+    assert events.table["weight"].tolist() == [1.0, 1.0, 1.0]
+    x, y = Transformer.from_crs("EPSG:4326", "EPSG:32619", always_xy=True).transform(
+        [-71.10, -71.11, -71.12], [42.35, 42.36, 42.37]
+    )
+    np.testing.assert_allclose(events.table[["x", "y"]].to_numpy(), np.array([x, y]).T, atol=1e-6)
+    assert (events.first, events.last) == (date(2024, 1, 2), date(2024, 12, 31))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_any_line_end_and_delimiter(
+    tmp_path: Path, grid: Grid, end: str, delimiter: str, mark: bytes
+) -> None:
+    text = end.join([HEADER, *ROWS]).replace(",", delimiter).replace(f"A{delimiter}", "A,") + end
+    path = tmp_path / "crashes.csv"
+    path.write_bytes(mark + text.encode())
+    check_three(read_events(EventSource(str(path)), grid))
+
+
+def test_latin_1_is_read_and_said(tmp_path: Path, grid: Grid) -> None:
+    path = tmp_path / "crashes.csv"
+    path.write_bytes("\n".join([HEADER, *ROWS[:2], "3,-71.12,42.37,12/31/2024,,Schäden"]).encode("latin-1"))
+    events = read_events(EventSource(str(path)), grid)
+    assert events.table["severity"].iloc[2] == "Schäden"
+    assert "read as Latin-1" in events.understood[0]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "geo.parquet", "a.gpkg", "a.geojson", "a.shp"])
+def test_every_format_gives_the_same_events(tmp_path: Path, grid: Grid, name: str) -> None:
+    table, path = frame(), tmp_path / name
+    if name == "a.parquet":
+        table.to_parquet(path)
+    else:
+        points = geopandas.points_from_xy(table.pop("lon"), table.pop("lat"))
+        located = geopandas.GeoDataFrame(table, geometry=points, crs="EPSG:4326")
+        if name == "geo.parquet":
+            located.to_crs("EPSG:26986").to_parquet(path)
+        else:
+            located.to_file(path)
+    check_three(read_events(EventSource(str(path)), grid))
+
+
+def test_typed_dates_and_numbers(tmp_path: Path, grid: Grid) -> None:
+    table = frame().assign(
+        date=pd.to_datetime(["2024-01-02 00:08", "2024-02-13 13:30", None]).tz_localize("UTC"),
+        severity=[1.0, None, 2.0],
+    )
+    table.to_parquet(tmp_path / "a.parquet")
+    events = read_events(EventSource(str(tmp_path / "a.parquet"), max_rejected=0.5), grid)
+    assert events.account.rejected == {"no date": 1}
+    assert events.table["severity"].fillna("none").tolist() == ["1", "none"]
+    assert events.table["time"].iloc[0] == pd.Timestamp("2024-01-02 00:08")
+    assert any("not applied" in line for line in events.understood)
+
+
+def test_points_without_crs_are_refused(tmp_path: Path, grid: Grid) -> None:
+    table = frame()
+    points = geopandas.points_from_xy(table.pop("lon"), table.pop("lat"))
+    geopandas.GeoDataFrame(table, geometry=points).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match=r"no CRS; write it again"):
+        read_events(EventSource(str(tmp_path / "a.parquet")), grid)
+
+
+def test_single_multipoints_are_points_and_lines_are_not(tmp_path: Path, grid: Grid) -> None:
+    shapes = [
+        shapely.MultiPoint([(-71.1, 42.35)]),
+        shapely.Point(-71.1, 42.36),
+        shapely.LineString([(-71.1, 42.35), (-71, 42)]),
+        None,
+    ]
+    days = ["2024-01-01"] * 4
+    geopandas.GeoDataFrame({"date": days}, geometry=shapes, crs=4326).to_parquet(tmp_path / "a.parquet")
+    events = read_events(EventSource(str(tmp_path / "a.parquet"), max_rejected=0.5), grid)
+    assert events.account.rejected == {"not a point": 1, "no coordinates": 1}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "n,LONGITUD,LATITUDE,Crash Date,Crash Time,Crash Severity",
+        "n,lng,Lat,crash_date,CRASH_TIME,KABCO",
+        "n,Start_Lng,Start_Lat,crash_date_clean,time,severity",
+        "n,long,lat,Date Time,Time of Day,Injury Severity",
+        "n,X,Y,timestamp,time,crash_severity_descr",
+    ],
+)
+def test_usual_names_are_found(tmp_path: Path, grid: Grid, header: str) -> None:
+    check_three(read_events(EventSource(write_csv(tmp_path, ROWS, header)), grid))
+
+
+def test_projected_columns_by_crs(tmp_path: Path, grid: Grid) -> None:
+    x, y = Transformer.from_crs("EPSG:4326", "EPSG:26986", always_xy=True).transform(-71.1, 42.35)
+    path = write_csv(tmp_path, [f"{x},{y},0,0,2024-01-02"], "X,Y,Longitude,Latitude,date")
+    events = read_events(EventSource(path, crs="EPSG:26986"), grid)
+    expected = grid.locate_lnglat([-71.1], [42.35])
+    assert (events.table["row"].item(), events.table["col"].item()) == (expected[0][0], expected[1][0])
+
+
+def test_xyz_tiles_are_those_of_mercantile(tmp_path: Path) -> None:
+    import mercantile
+
+    zoom = grid_of_zoom(BOX, 16)
+    corners = [mercantile.ul(mercantile.Tile(zoom.x0 + i, zoom.y0 + i, 16)) for i in range(1, 11)]
+    rows = [f"{i},{c.lng!r},{c.lat!r},2024-01-02,," for i, c in enumerate(corners)]
+    table = read_events(EventSource(write_csv(tmp_path, rows)), zoom).table
+    tiles = [mercantile.tile(c.lng, c.lat, 16) for c in corners]
+    assert zoom.tile_ids(table["row"].to_numpy(), table["col"].to_numpy()).tolist() == [
+        f"16/{t.x}/{t.y}" for t in tiles
+    ]
+
+
+@pytest.mark.parametrize(
+    ("header", "source", "message"),
+    [
+        (
+            "a,b,date",
+            {},
+            "look like coordinates; name them with `x` and `y` .* its columns: 'a', 'b', 'date'",
+        ),
+        ("lon,lat,b", {}, "looks like a date; name it with `date` .* its columns: 'lon', 'lat', 'b'"),
+        ("lon,lat,date", {"date": "dat"}, "no column 'dat' \\(date\\); did you mean 'date'"),
+        ("lon,lat,date", {"x": "lon"}, "x and y go together"),
+        ("lon,lat,date", {"crs": "EPSG:0"}, "'EPSG:0' is not a CRS"),
+    ],
+)
+def test_columns_that_are_not_there(
+    tmp_path: Path, grid: Grid, header: str, source: dict[str, str], message: str
+) -> None:
+    path = write_csv(tmp_path, ["-71.1,42.3,2024-01-01"], header)
+    with pytest.raises(SourceError, match=message) as raised:
+        read_events(EventSource(path, **source), grid)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.csv", None, "no such file: .*none.csv"),
+        ("a.csv", b"", "is empty"),
+        ("a.csv", b"lon,lat,date\n", "no rows"),
+        ("a.csv", b"lon,lat,date\n1,2,3\n1,2,3,4,5\n", "not a table: .*line 3"),
+        ("a.csv", b"lon,lat,date\n1,2,3,\n1,2,3,\n", "more fields than its header"),
+        ("a.parquet", b"lon,lat", "not a Parquet file"),
+        ("a.gpkg", b"lon,lat", "not a table that can be opened"),
+    ],
+)
+def test_files_that_are_no_tables(
+    tmp_path: Path, grid: Grid, name: str, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError, match=message) as raised:
+        read_events(EventSource(str(tmp_path / name)), grid)
+    assert "\n" not in str(raised.value)
+
+
+def test_each_reason_is_counted_and_its_row_kept(tmp_path: Path, grid: Grid) -> None:
+    bad = {
+        "no coordinates": "1,,42.35,2024-01-01,,",
+        "not a number": "1,west,42.35,2024-01-01,,",
+        "zero-zero": "1,0,0.0,2024-01-01,,",
+        "outside the world": "1,-711.0,42.35,2024-01-01,,",
+        "swapped": "1,42.35,-71.1,2024-01-01,,",
+        "no date": "1,-71.1,42.35,,,",
+        "unreadable date": "1,-71.1,42.35,2024-02-30,,",
+    }
+    outside = "1,-80.0,42.35,2024-01-01,,"
+    path = write_csv(tmp_path, [*bad.values(), outside, *ROWS])
+    events = read_events(EventSource(path, max_rejected=0.7), grid)
+    assert events.account == Account("crashes", 11, 3, dict.fromkeys(bad, 1), 1)
+    assert dict(zip(events.rejected["reason"], events.rejected["source_row"], strict=True)) == {
+        reason: row for row, reason in enumerate(bad)
+    }
+    assert events.rejected.set_index("reason").loc["swapped", ["x", "y"]].tolist() == [42.35, -71.1]
+    assert events.table["source_row"].tolist() == [8, 9, 10]
+
+
+def test_too_many_rejected_is_an_error_that_names_them(tmp_path: Path, grid: Grid) -> None:
+    path = write_csv(tmp_path, ["1,,,2024-01-01,,", *ROWS * 3])
+    with pytest.raises(
+        SourceError, match=r"1 of 10 rows \(10.0 %\).* 5 % .*no coordinates 1; .*max_rejected = 0.1 "
+    ):
+        read_events(EventSource(path), grid)
+    assert read_events(EventSource(path, max_rejected=0.1), grid).account.used == 9
+
+
+def test_swapped_columns_are_named(tmp_path: Path, grid: Grid) -> None:
+    path = write_csv(tmp_path, ROWS, "id,lat,lon,date,time,severity")
+    with pytest.raises(SourceError, match=r"look swapped: give x = 'lat' and y = 'lon'"):
+        read_events(EventSource(path), grid)
+
+
+def test_nearly_all_outside_says_where(tmp_path: Path, grid: Grid) -> None:
+    far = "1,-93.5,41.5,2024-01-01,,"
+    path = write_csv(tmp_path, [far] * 198 + ROWS[:2])
+    with pytest.raises(
+        SourceError, match=r"198 of 200 .* they are in -93.50 41.50 -93.50 41.50, the grid in -71.21"
+    ):
+        read_events(EventSource(path), grid)
+    path = write_csv(tmp_path, [far] * 197 + ROWS)
+    assert read_events(EventSource(path), grid).account.outside == 197
+
+
+def test_a_small_box_in_a_big_file_is_no_error(tmp_path: Path, grid: Grid) -> None:
+    path = write_csv(tmp_path, ["1,-72.5,42.35,2024-01-01,,"] * 9999 + ROWS[:2] * 50)
+    assert read_events(EventSource(path), grid).account.used == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2024-03-04", "2024-03-04T00:00:00"),
+        ("2024/3/4 05:06", "2024-03-04T05:06:00"),
+        ("20240304", "2024-03-04T00:00:00"),
+        ("2024-03-04T23:59:59.999Z", "2024-03-04T23:59:59"),
+        ("2024-03-04 06:56:00+00:00", "2024-03-04T06:56:00"),
+        ("3/4/24 9:39", "2024-03-04T09:39:00"),
+        ("3/4/1969 12:00:01 AM", "1969-03-04T00:00:01"),
+        ("03-04-2024 12:30 p.m.", "2024-03-04T12:30:00"),
+        ("13/32/2024", "NaT"),
+        ("2024-03-04 25:00", "NaT"),
+        ("2024-03-04 13:00 PM", "NaT"),
+        ("3/4-2024", "NaT"),
+        ("20240304junk", "NaT"),
+        ("2024", "NaT"),
+    ],
+)
+def test_forms_of_dates(text: str, expected: str) -> None:
+    assert str(read_dates(pd.Series([text])).month_first[0]) == expected
+
+
+@given(st.datetimes(min_value=pd.Timestamp("1970-01-01"), max_value=pd.Timestamp("2068-12-31")))
+def test_written_dates_are_read_back(moment: pd.Timestamp) -> None:
+    expected = np.datetime64(moment.replace(microsecond=0), "s")
+    forms = ["%Y-%m-%d %H:%M:%S", "%m/%d/%Y %I:%M:%S %p", "%m/%d/%y %H:%M:%S"]
+    assert (read_dates(pd.Series([moment.strftime(f) for f in forms])).month_first == expected).all()
+    assert read_dates(pd.Series([moment.strftime("%d.%m.%Y %H:%M:%S")])).day_first[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("days", "first", "said"),
+    [
+        (["01/02/2024", "02/13/2024"], date(2024, 1, 2), "month first (1 dates"),
+        (["01/02/2024", "13/02/2024"], date(2024, 2, 1), "day first (1 dates"),
+        (["01/02/2024", "03/02/2024"], date(2024, 1, 2), "month first by custom"),
+        (["2024-01-02", "2024-01-03"], date(2024, 1, 2), "year first"),
+    ],
+)
+def test_order_of_day_and_month(
+    tmp_path: Path, grid: Grid, days: list[str], first: date, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "CHUNK_ROWS", 1)  # the deciding date is in another chunk
+    path = write_csv(tmp_path, [f"1,-71.1,42.35,{day},," for day in days])
+    events = read_events(EventSource(path), grid)
+    assert events.first == first
+    assert events.table["time"].iloc[0].date() == first
+    assert any(said in line for line in events.understood)
+
+
+def test_dates_that_contradict(tmp_path: Path, grid: Grid) -> None:
+    path = write_csv(tmp_path, [f"1,-71.1,42.35,{day},," for day in ("13/01/2024", "01/14/2024")])
+    with pytest.raises(
+        SourceError, match=r"contradict each other: '01/14/2024' has the month .* '13/01/2024'"
+    ):
+        read_events(EventSource(path), grid)
+
+
+def test_dates_that_do_not_parse_show_one(tmp_path: Path, grid: Grid) -> None:
+    path = write_csv(tmp_path, [f"1,-71.1,42.35,{day},," for day in ("45292.5", "45293.5", "2024-01-01")])
+    with pytest.raises(SourceError, match=r"2 of 3 dates in 'date' cannot be read, such as '45292.5'"):
+        read_events(EventSource(path, max_rejected=1.0), grid)
+
+
+def test_chunks_change_nothing(tmp_path: Path, grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_csv(tmp_path, [*ROWS, "1,0,0,2024-01-01,,", *ROWS, "1,-80,42,2024-01-01,,", *ROWS])
+    whole = read_events(EventSource(path, max_rejected=0.2), grid)
+    monkeypatch.setattr(tables, "CHUNK_ROWS", 2)
+    cut = read_events(EventSource(path, max_rejected=0.2), grid)
+    pd.testing.assert_frame_equal(whole.table, cut.table)
+    pd.testing.assert_frame_equal(whole.rejected, cut.rejected)
+    assert (whole.account, whole.understood) == (cut.account, cut.understood)
+
+
+def test_an_account_must_add_up() -> None:
+    with pytest.raises(RoadriskError, match=r"10 rows read are not 7"):
+        Account("crashes", 10, 7, {"no date": 1}, 1)
+    account = Account("crashes", 10, 7, {"no date": 1}, 2)
+    assert Account(**account.as_json()) == account
+
+
+# real data
+
+
+def test_boston_2024(shared_data: Path) -> None:
+    path = shared_data / "boston/crashes/massdot_2024_mapc.csv"
+    grid = grid_of_cell(LngLatBbox(-71.35, 42.20, -70.95, 42.42), 250)
+    events = read_events(EventSource(str(path)), grid)
+    assert events.account.read == 56028
+    assert events.account.rejected == {"no coordinates": 2372}
+    raw = pd.read_csv(path)
+    points = geopandas.points_from_xy(raw["lng"], raw["lat"], crs=4326).to_crs(grid.crs)
+    inside = shapely.intersects(shapely.box(*grid.bounds), points)
+    assert events.account.used == inside.sum() == len(events.table)
+    known = events.table["severity"].value_counts().to_dict()
+    assert known == raw["severity"][inside].dropna().astype(int).astype(str).value_counts().to_dict()
+    assert (events.first, events.last) == (date(2024, 1, 1), date(2024, 12, 31))
+    midnight = events.table["time"].iloc[0]
+    assert midnight == pd.Timestamp(f"2024-01-01 {raw['time'][events.table['source_row'].iloc[0]]}")
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "rejected", "first"),
+    [
+        ("cambridge_police_2010_2016.csv", 10335, {"no coordinates": 1225}, date(2010, 1, 1)),
+        (
+            "massdot_2015_2024_boston.parquet",
+            47689,
+            {"no coordinates": 2859, "no date": 31},
+            date(2015, 1, 1),
+        ),
+        (
+            "massdot_2022_2025_northeast.csv",
+            52689,
+            {"no coordinates": 1851, "zero-zero": 1},
+            date(2022, 1, 1),
+        ),
+        ("massdot_2025_malden_all_columns.csv", 829, {"no coordinates": 19}, date(2025, 1, 1)),
+    ],
+)
+def test_every_crash_file_reads(
+    shared_data: Path, name: str, read: int, rejected: dict[str, int], first: date
+) -> None:
+    grid = grid_of_cell(LngLatBbox(-71.8, 42.02, -70.5, 42.9), 1000)
+    source = EventSource(str(shared_data / "boston/crashes" / name), max_rejected=0.12)
+    account = read_events(source, grid).account
+    assert (account.read, account.rejected, account.outside) == (read, rejected, 0)
+    assert read_events(source, grid).first == first
+
+
+def test_cambridge_is_refused_by_default(shared_data: Path) -> None:
+    path = str(shared_data / "boston/crashes/cambridge_police_2010_2016.csv")
+    with pytest.raises(SourceError, match=r"1,225 of 10,335 rows .*max_rejected = 0.12"):
+        read_events(EventSource(path), grid_of_cell(BOX, 250))
