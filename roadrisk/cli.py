@@ -375,8 +375,12 @@ def shown(quiet: bool) -> Iterator[Progress]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    bars = Bars(*columns, console=Console(stderr=True))
+    try:
         yield stage_bars(bars)
+    finally:
+        if bars.tasks:
+            bars.stop()
 
 
 def stage_bars(bars: Any) -> Callable[..., None]:
@@ -384,6 +388,8 @@ def stage_bars(bars: Any) -> Callable[..., None]:
     tasks: dict[str, Any] = {}
 
     def heard(stage: str, done: int, total: int, note: str = "") -> None:
+        if not tasks:
+            bars.start()
         if stage not in tasks:
             tasks[stage] = bars.add_task(stage, total=total, note=note)
         bars.update(tasks[stage], completed=done, total=total, note=note)

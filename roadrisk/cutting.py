@@ -10,9 +10,10 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
@@ -41,6 +42,7 @@ from roadrisk.warping import cut_part, middle_tiles, part_px, part_transform, sh
 
 SAMPLED_SHEETS = 3
 DISK_MARGIN = 1.25
+START_S = 2.0  # until the first worker process cuts
 
 
 class CutView(NamedTuple):
@@ -121,6 +123,11 @@ def cut_view(
 
     Parts of the same plan that are there already are kept. At most `workers` parts are in memory.
 
+    Parameters
+    ----------
+    dataset_dir : folder of the dataset, which must be there.
+    plan_hash : goes into every part; only parts that carry it are kept.
+
     Raises
     ------
     SourceError : a sheet cannot be read; finished parts stay.
@@ -131,30 +138,25 @@ def cut_view(
         for part, over in sheets_by_part(sheets, grid, tile_size).items()
     ]
     _check_disk(dataset_dir, [job for job in jobs if not job.path.is_file()])
-    folder = dataset_dir / "views" / view
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_temporaries(folder.parent)
-    pixels = overview_pixels(grid, tile_size)
-    coverage = np.zeros(grid.shape)
-    whole = Picture(
-        np.zeros((3, grid.rows * pixels, grid.cols * pixels), np.uint8),
-        np.zeros((grid.rows * pixels, grid.cols * pixels), bool),
-    )
-    written: dict[Part, Written] = {}
+    views = dataset_dir / "views"
     try:
-        for number, done in enumerate(_finished(jobs, workers), start=1):
-            _place(done, coverage, whole, pixels)
-            if done.written:
-                written[done.part] = done.written
-            progress(f"cut {view}", number, len(jobs))
+        (views / view).mkdir(parents=True, exist_ok=True)
+        remove_temporaries(views)
+        with closing(_finished(jobs, workers)) as finished:
+            written, coverage, whole = _gathered(finished, jobs, grid, tile_size, progress)
+        write_overview(dataset_dir, view, whole, grid, plan_hash)
+        write_vrt(dataset_dir, view, sorted(written), grid, tile_size)
+        table = _parts_table(grid.parts(tile_size), written, coverage)
+        with whole_file(dataset_dir / parts_path(view)) as temporary:
+            table.to_parquet(temporary, index=False, compression="zstd")
+    except OSError as error:
+        raise DatasetError(
+            f"cannot write {error.filename or views} ({error.strerror or error}); mend that and run the same "
+            "command again: finished parts are kept"
+        ) from error
     except BaseException:
-        remove_temporaries(folder.parent)
+        remove_temporaries(views)
         raise
-    write_overview(dataset_dir, view, whole, grid, plan_hash)
-    write_vrt(dataset_dir, view, sorted(written), grid, tile_size)
-    table = _parts_table(grid.parts(tile_size), written, coverage)
-    with whole_file(dataset_dir / parts_path(view)) as temporary:
-        table.to_parquet(temporary, index=False, compression="zstd")
     return CutView(table, coverage)
 
 
@@ -173,12 +175,13 @@ def estimate(sheets: Sheets, grid: Grid, tile_size: int, workers: int) -> Estima
         done = part_done(job)
         seconds = time.perf_counter() - began
     size = done.written.bytes if done.written else 0
+    starting = START_S if min(workers, len(work)) > 1 else 0.0
     return Estimate(
         tiles=grid.size,
         parts=len(grid.parts(tile_size)),
         parts_with_picture=len(by_part),
         bytes=round(size * sum(known.values()) / known[part]),
-        minutes=seconds * sum(work.values()) / work[part] / min(workers, len(work)) / 60,
+        minutes=(starting + seconds * sum(work.values()) / work[part] / min(workers, len(work))) / 60,
     )
 
 
@@ -224,18 +227,39 @@ def _check_disk(dataset_dir: Path, jobs: Sequence[PartJob]) -> None:
     free = shutil.disk_usage(dataset_dir).free
     if needed > free:
         raise DatasetError(
-            f"the picture needs about {needed / 1e6:,.0f} MB and {dataset_dir} has {free / 1e6:,.0f} MB "
-            "free; free space or use another folder"
+            f"the picture needs about {_size(needed)} and {dataset_dir} has {_size(free)} free; "
+            "free space or use another folder"
         )
 
 
-def _place(done: PartDone, coverage: FloatArray, whole: Picture, pixels: int) -> None:
-    row, col, rows, cols = done.part
-    coverage[row : row + rows, col : col + cols] = done.coverage
-    if done.overview is not None:
-        there = slice(row * pixels, (row + rows) * pixels), slice(col * pixels, (col + cols) * pixels)
-        whole.pixels[:, *there] = done.overview.pixels
-        whole.valid[there] = done.overview.valid
+def _size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def _gathered(
+    finished: Iterable[PartDone], jobs: Sequence[PartJob], grid: Grid, tile_size: int, progress: Progress
+) -> tuple[dict[Part, Written], FloatArray, Picture]:
+    """Written parts, (rows, cols) coverage and the picture of the whole."""
+    pixels = overview_pixels(grid, tile_size)
+    shape = grid.rows * pixels, grid.cols * pixels
+    whole = Picture(np.zeros((3, *shape), np.uint8), np.zeros(shape, bool))
+    coverage = np.zeros(grid.shape)
+    written: dict[Part, Written] = {}
+    for number, done in enumerate(finished, start=1):
+        row, col, rows, cols = done.part
+        coverage[row : row + rows, col : col + cols] = done.coverage
+        if done.written and done.overview:
+            written[done.part] = done.written
+            there = slice(row * pixels, (row + rows) * pixels), slice(col * pixels, (col + cols) * pixels)
+            whole.pixels[:, *there] = done.overview.pixels
+            whole.valid[there] = done.overview.valid
+        progress(f"cut {jobs[0].view}", number, len(jobs))
+    return written, coverage, whole
 
 
 def _parts_table(parts: Sequence[Part], written: dict[Part, Written], coverage: FloatArray) -> pd.DataFrame:
@@ -253,7 +277,7 @@ def _parts_table(parts: Sequence[Part], written: dict[Part, Written], coverage: 
     )
 
 
-def _finished(jobs: Sequence[PartJob], workers: int) -> Iterator[PartDone]:
+def _finished(jobs: Sequence[PartJob], workers: int) -> Generator[PartDone, None, None]:
     """The parts as they are done, in any order; after an error the rest is called off."""
     workers = min(workers, len(jobs))
     if workers <= 1:

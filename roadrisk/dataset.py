@@ -14,8 +14,8 @@ import geopandas
 import pandas as pd
 
 from roadrisk.columns import Column, column_from_json
-from roadrisk.errors import DatasetError
-from roadrisk.files import locked, remove_temporaries, whole_file, write_json
+from roadrisk.errors import DatasetError, RoadriskError
+from roadrisk.files import TEMPORARY, locked, remove_temporaries, whole_file, write_json
 from roadrisk.grid import Grid
 from roadrisk.mosaic import MosaicReader
 
@@ -152,6 +152,16 @@ def writing(path: Path, plan: dict[str, Any], overwrite: bool) -> Iterator[None]
         (path / RUN).unlink(missing_ok=True)
 
 
+@contextmanager
+def forgotten_after_error(path: Path) -> Iterator[None]:
+    """Remove an unfinished run when what is inside fails: the same plan would only fail again."""
+    try:
+        yield
+    except RoadriskError:
+        _remove_dataset(path)
+        raise
+
+
 def write_tiles(path: Path, frame: pd.DataFrame, grid: Grid) -> None:
     """Write `tiles.parquet`: GeoParquet 1.1 in the grid's CRS with bbox covering."""
     geometry = grid.cells(frame["row"].to_numpy(), frame["col"].to_numpy())
@@ -209,7 +219,7 @@ def _checked_folder(path: Path, plan: dict[str, Any], overwrite: bool) -> None:
                     "run that plan again, give --overwrite, or another -o"
                 )
             _remove_dataset(path)
-    elif any(name.name != ".lock" for name in path.iterdir()):
+    elif any(f.name != ".lock" and not f.name.startswith(TEMPORARY) for f in path.iterdir()):
         raise DatasetError(f"{path} is not empty and not a roadrisk dataset; choose another -o")
 
 

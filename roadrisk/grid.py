@@ -123,7 +123,7 @@ class Grid:
 
     def picture_transform(self, tile_size: int) -> Affine:
         """(px, py) -> (x, y) of the mosaic with `tile_size` pixels a tile."""
-        return self.transform * Affine.scale(1.0 / tile_size)
+        return self.transform @ Affine.scale(1.0 / tile_size)
 
     def tile_bounds(self, row: int, col: int) -> Bbox:
         """Edges of one tile, CRS units; equal to `mercantile.xy_bounds` on a `zoom` grid."""

@@ -95,21 +95,10 @@ def coverage_of(valid: Mask, tile_size: int) -> FloatArray:
 def write_picture(
     path: Path, picture: Picture, transform: Affine, crs: str, block: int, plan_hash: str
 ) -> Written:
-    """Write `geotiff` whole.
-
-    Raises
-    ------
-    DatasetError : the disk is full or the folder cannot be written.
-    """
+    """Write `geotiff` whole."""
     body = geotiff(picture, transform, crs, block, plan_hash)
-    try:
-        with whole_file(path) as temporary:
-            temporary.write_bytes(body)
-    except OSError as error:
-        raise DatasetError(
-            f"cannot write {path} ({error.strerror}); mend that and run the same command again: it goes on "
-            "where it stopped"
-        ) from error
+    with whole_file(path) as temporary:
+        temporary.write_bytes(body)
     return Written(len(body), hashlib.sha256(body).hexdigest())
 
 

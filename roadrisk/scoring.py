@@ -18,14 +18,14 @@ from roadrisk.errors import ModelError
 from roadrisk.files import sha256_of
 from roadrisk.grid import FloatArray
 from roadrisk.inputs import Tiles, tiles_at
-from roadrisk.learning.frozen import device_of
+from roadrisk.learning.frozen import device_of, scoring_feed
 from roadrisk.learning.model import WEIGHTS, Model, fold_logits, read_model, scores
 from roadrisk.maps.layers import check_outs, write_layers
 from roadrisk.maps.page import Overview
 from roadrisk.maps.scored import About, GivenShapes, GridTiles, Places, Scored, scored_tiles
 from roadrisk.overview import overview_path
 from roadrisk.progress import Progress, silent
-from roadrisk.training import examples_of, feed_of
+from roadrisk.training import examples_of
 
 TOLERANCE = 0.2  # of cell side, pixel side and window length, between training and scoring
 
@@ -88,10 +88,11 @@ def score(
         )
     shown = examples.taken(rows)
     torch_device = device_of(device)
-    images = feed_of(tiles, examples, trained.picture, trained.encoder, torch_device)
-    if images is not None:
+    images = None
+    if trained.picture is not None and examples.pictures is not None:
+        images = scoring_feed(examples.pictures, trained.picture, trained.encoder, tiles.cache, torch_device)
         images.ready(shown.picture[shown.has_image], progress)
-    said = scores(trained, shown, fold_logits(trained, shown, images, torch_device, progress))
+    said = scores(trained, shown, fold_logits(trained, shown, images, torch_device, progress), tiles.identity)
     table = pd.DataFrame(
         {
             "tile_id": tiles.frame["tile_id"].to_numpy()[rows],

@@ -17,6 +17,7 @@ from roadrisk.cutting import Estimate, cut_view, estimate
 from roadrisk.dataset import (
     Dataset,
     View,
+    forgotten_after_error,
     read_dataset,
     write_manifest,
     write_table,
@@ -117,6 +118,8 @@ def tile(
     """
     region = replace(region, name=region.name or out.name)
     records = read_records(region)
+    known = _record_facts(records)
+    _label_facts(region, known, records.grid)
     plan = plan_of(region, records)
     with writing(out, plan, overwrite):
         files: list[str] = []
@@ -136,9 +139,9 @@ def tile(
             files += _view_files(parts, records.grid, region.tile_size)
             views.append(_view(region, parts))
             facts += _picture_facts(coverage, region)
-        facts += road_columns(records.roads, records.grid) if records.roads else []
-        facts += [fact for events in records.events for fact in _event_facts(events, records)]
-        threshold, labelled = _label_facts(region, facts, records.grid)
+        facts += known
+        with forgotten_after_error(out):
+            threshold, labelled = _label_facts(region, facts, records.grid)
         facts += labelled
         files += _write_records(out, records)
         write_tiles(out, _frame(records.grid, facts), records.grid)
@@ -297,10 +300,14 @@ def _picture_facts(coverage: FloatArray, region: Region) -> Facts:
     return facts
 
 
-def _event_facts(events: Events, records: Records) -> Facts:
-    if records.label_window is None:
-        return []
-    return event_columns(events, records.grid, records.label_window, records.feature_window)
+def _record_facts(records: Records) -> Facts:
+    facts: Facts = []
+    if records.roads:
+        facts += road_columns(records.roads, records.grid)
+    if records.label_window:
+        for events in records.events:
+            facts += event_columns(events, records.grid, records.label_window, records.feature_window)
+    return facts
 
 
 def _label_facts(region: Region, facts: Facts, grid: Grid) -> tuple[Threshold | None, Facts]:

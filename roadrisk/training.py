@@ -18,7 +18,7 @@ from roadrisk.learning.evaluation import measures
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.facts import chosen_facts
 from roadrisk.learning.folds import BUFFER_TILES, Folds, block_tiles, random_folds, spatial_folds
-from roadrisk.learning.frozen import ImageFeed, device_of, image_feed
+from roadrisk.learning.frozen import device_of, training_feed
 from roadrisk.learning.label import Label, label_of
 from roadrisk.learning.model import Model, Split, out_of_fold_table, write_model
 from roadrisk.learning.pictures import PicturePreparation, picture_preparation
@@ -48,16 +48,16 @@ class Trained:
             f"facts: {', '.join(about['facts']) or 'none'}",
         ]
         said += [f"left out: {name}: {reason}" for name, reason in about["left_out"].items()]
-        said += [_measures_line(split, *models.popitem()) for split, models in self._metrics()]
-        said.append(_optimism_line({split: models.popitem()[1] for split, models in self._metrics()}))
-        return [*said, f"trained in {about['seconds'] / 60:.1f} minutes"]
+        name = MODEL_NAMES[self.model.architecture.inputs]
+        found = {split: models[name] for split, models in self.model.metrics.items()}
+        said += [
+            _measures_line(f"{name}, {split} folds", measured, high / n) for split, measured in found.items()
+        ]
+        return [*said, _optimism_line(found), f"trained in {about['seconds'] / 60:.1f} minutes"]
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         return {"model": str(self.path), "metrics": self.model.metrics, "provenance": self.model.provenance}
-
-    def _metrics(self) -> list[tuple[str, dict[str, dict[str, Any]]]]:
-        return [(split, dict(models)) for split, models in self.model.metrics.items()]
 
 
 def train(
@@ -93,7 +93,9 @@ def train(
     known = np.flatnonzero(np.isfinite(label.values))
     examples = examples_of(tiles, columns, label, preparation).taken(known)
     _check_sides(examples, settings)
-    images = feed_of(tiles, examples, preparation, encoder, device)
+    images = None
+    if preparation is not None and examples.pictures is not None:
+        images = training_feed(examples.pictures, preparation, encoder, tiles.cache, device)
     architecture = architecture_of(settings, preparation.size_px if preparation else 0)
     folds = _folds(tiles, examples, known, settings)
     validations: dict[Split, CrossValidation] = {}
@@ -149,19 +151,6 @@ def examples_of(
         row=row,
         col=col,
     )
-
-
-def feed_of(
-    tiles: Tiles,
-    examples: Examples,
-    preparation: PicturePreparation | None,
-    encoder: dict[str, Any] | None,
-    device: torch.device,
-) -> ImageFeed | None:
-    """What feeds the image branch; None for a model or tiles without pictures."""
-    if preparation is None or examples.pictures is None:
-        return None
-    return image_feed(examples.pictures, preparation, encoder, tiles.cache, device)
 
 
 def _label(tiles: Tiles, settings: TrainSettings) -> Label:
@@ -224,11 +213,10 @@ def _provenance(
     }
 
 
-def _measures_line(split: str, name: str, found: dict[str, Any]) -> str:
+def _measures_line(what: str, found: dict[str, Any], base_rate: float) -> str:
     return (
-        f"{name}, {split} folds: AUROC {found['auroc']:.3f} (within folds {found['auroc_fold_mean']:.3f}), "
-        f"average precision {found['auprc']:.3f} at a base rate of {found['base_rate']:.3f}, "
-        f"Brier {found['brier']:.3f}; "
+        f"{what}: AUROC {found['auroc']:.3f} (within folds {found['auroc_fold_mean']:.3f}), "
+        f"average precision {found['auprc']:.3f} where chance has {base_rate:.3f}, Brier {found['brier']:.3f}; "
         f"the riskiest 10 % of the area hold {found['hit_rate_10']:.0%} of the events"
     )
 

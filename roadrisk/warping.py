@@ -20,6 +20,8 @@ from roadrisk.mosaic import GDAL_CACHE_BYTES, Picture
 from roadrisk.sources.imagery import Sheet, meeting
 
 WARP_MB = 128
+# a metre of one zone is 0.999 to 1.001 of another's: such a pixel is neither smaller nor larger
+SAME_PIXEL = 0.99
 
 
 def cut_part(sheets: Iterable[Sheet], grid: Grid, part: Part, tile_size: int) -> Picture:
@@ -80,7 +82,7 @@ def _paste(source: Any, sheet: Sheet, picture: Picture, grid: Grid, part: Part, 
             dst_alpha=colours + 1,
             dst_transform=part_transform(grid, Part(row, c, rows, 1), tile_size),
             dst_crs=grid.crs,
-            resampling=Resampling.average if sheet.pixel < pixel else Resampling.cubic,
+            resampling=Resampling.average if sheet.pixel < SAME_PIXEL * pixel else Resampling.cubic,
             warp_mem_limit=WARP_MB,
             UNIFIED_SRC_NODATA="YES",
             DST_ALPHA_MAX=255,

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+
+from roadrisk.dataset import Dataset
+from roadrisk.region import read_region
+from roadrisk.sources.demo import Metro, made_up_metro
+from roadrisk.tiling import tile
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +22,42 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data is absent: {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def metro(tmp_path_factory: pytest.TempPathFactory) -> Metro:
+    """A made-up metro of 16 x 16 tiles."""
+    return made_up_metro(tmp_path_factory.mktemp("made_up") / "metro", seed=7, rows=16, cols=16)
+
+
+@pytest.fixture(scope="session")
+def dataset(metro: Metro) -> Dataset:
+    """The dataset of `metro`; tests only read it."""
+    return tile(read_region(metro.region), metro.region.parent.with_name("dataset"), workers=1).dataset
+
+
+class Run(NamedTuple):
+    """What a command said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def roadrisk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+    """The command line, in this process: `roadrisk("tile", ...)`."""
+    from roadrisk.cli import main
+
+    def run(*args: object) -> Run:
+        monkeypatch.setattr(sys, "argv", ["roadrisk", *(str(a) for a in args)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        said = capsys.readouterr()
+        return Run(code, said.out, said.err)
+
+    return run

@@ -13,11 +13,12 @@ import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyproj import Transformer
 from sklearn.metrics import roc_auc_score
 
 import roadrisk.sources.demo as demo
 from roadrisk.errors import SourceError, UsageError
-from roadrisk.grid import grid_of_cell
+from roadrisk.grid import grid_of_cell, tiles_in
 from roadrisk.region import read_region
 from roadrisk.sources.demo import made_up_metro
 from roadrisk.sources.demo_city import (
@@ -194,13 +195,14 @@ def test_the_region_file_is_the_metro(metro: demo.Metro, plan: CityPlan) -> None
         metro.tile_size,
         metro.cell,
     )
+    assert tiles_in(grid, metro.bbox) == grid.size
     truth = pd.read_parquet(metro.truth)
     rows, cols = grid.every_tile()
     assert truth.tile_id.tolist() == grid.tile_ids(rows, cols).tolist()
     np.testing.assert_array_equal(truth.expected_crashes, expected_crashes(plan).ravel())
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (9, 31), (256, 256), (8, 256), (256, 9)])
+@pytest.mark.parametrize("shape", [(8, 8), (9, 31), (192, 192), (8, 192), (192, 9)])
 def test_the_box_makes_the_grid_of_squares(shape: tuple[int, int]) -> None:
     plan = city_plan(1, *shape)
     grid = grid_of_cell(demo.bbox_of(plan), SQUARE_M)
@@ -238,14 +240,24 @@ def test_two_way_streets_are_listed_in_both_directions(metro: demo.Metro, plan: 
     assert (once.size() == np.where(once.oneway.first(), 1, 2)).all()
     length_m = once.length.first().sum()
     assert length_m == pytest.approx(sum(s.length_m for s in streets(plan)) / 0.9996, rel=1e-5)
-    metres = table.to_crs(demo.CRS).geometry.length / 0.9996
-    np.testing.assert_allclose(table["length"], metres, rtol=1e-4)
+    lines = table.to_crs(demo.CRS).geometry
+    np.testing.assert_allclose(table["length"], lines.length / 0.9996, rtol=1e-4)
+    west, north = demo.corner_m(plan)
+    ends = {(round(x - west), round(north - y)) for line in lines for x, y in line.coords}
+    assert ends == {(round(x), round(y)) for s in streets(plan) for x, y in (s.start, s.end)}
 
 
 def test_crashes_lie_in_the_tile_they_were_drawn_for(metro: demo.Metro, plan: CityPlan) -> None:
     table = pd.read_csv(metro.crashes, parse_dates=["crash_date"])
     rows, cols = read_region(metro.region).grid().locate_lnglat(table.lon, table.lat)
     inside = rows >= 0
+    east, north = Transformer.from_crs("EPSG:4326", demo.CRS, always_xy=True).transform(
+        table.lon[inside], table.lat[inside]
+    )
+    left, top = demo.corner_m(plan)
+    off_x, off_y = east - left - plan.street_x[cols[inside]], top - north - plan.street_y[rows[inside]]
+    assert max(abs(off_x.mean()), abs(off_y.mean())) < 0.5
+    assert max(np.abs(off_x).max(), np.abs(off_y).max()) <= demo.CRASH_REACH_M + 0.05
     rng = np.random.default_rng([7, 4])
     first, last = (str(d) for d in metro.label_window)
     label = inside & (table.crash_date >= first) & (table.crash_date < last)
@@ -278,9 +290,9 @@ def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     assert digests(tmp_path) == {"mine/thesis.txt": hashlib.sha256(b"x").hexdigest()}
 
 
-@pytest.mark.parametrize("shape", [(7, 8), (8, 257)])
+@pytest.mark.parametrize("shape", [(7, 8), (8, 193)])
 def test_a_size_that_makes_no_metro_is_refused(tmp_path: Path, shape: tuple[int, int]) -> None:
-    with pytest.raises(UsageError, match="give each side 8 to 256"):
+    with pytest.raises(UsageError, match="give each side 8 to 192"):
         made_up_metro(tmp_path / "m", 0, *shape)
 
 

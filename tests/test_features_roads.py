@@ -41,10 +41,18 @@ def clipped_m(grid: Grid, shapes: list[Any], boxes: Any) -> FloatArray:
     return metres.sum(axis=0)
 
 
-# vertices in cells from the window's north-west corner: anywhere, on grid lines, on corners, outside
-coordinate = st.one_of(st.floats(-3, 10), st.integers(-3, 10).map(float))
-line = st.lists(st.tuples(coordinate, coordinate), min_size=2, max_size=5)
-lines = st.lists(line, min_size=1, max_size=5)
+# vertices in cells from the window's north-west corner: on grid lines, on corners, between, outside. By
+# 64ths, since a line nearly along a grid line would make the oracle's hair count for metres
+sixty_fourth = st.one_of(st.integers(-3 * 64, 10 * 64).map(lambda n: n / 64), st.integers(-3, 10).map(float))
+anywhere = st.one_of(st.floats(-3, 10), st.integers(-3, 10).map(float))
+
+
+def lines_of(coordinate: Any) -> Any:
+    line = st.lists(st.tuples(coordinate, coordinate), min_size=2, max_size=5)
+    return st.lists(line, min_size=1, max_size=5)
+
+
+lines = lines_of(sixty_fourth)
 
 
 def placed(grid: Grid, some: list[list[tuple[float, float]]]) -> list[shapely.LineString]:
@@ -72,28 +80,32 @@ def metres(grid: Grid, shapes: list[shapely.LineString]) -> tuple[FloatArray, fl
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(GRIDS), lines)
-def test_metres_are_conserved_and_shares_sum_to_one(grid: Grid, some: list[Any]) -> None:
+@given(st.sampled_from(GRIDS), lines_of(anywhere))
+def test_shares_of_any_line_sum_to_one(grid: Grid, some: list[Any]) -> None:
     shapes = placed(grid, some)
     if not shapes:
         return
     pieces = pieces_of(grid, shapes)
     np.testing.assert_allclose(np.bincount(pieces.line, pieces.share), 1.0, rtol=1e-12)
     assert (pieces.share >= 0).all()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(GRIDS), lines)
+def test_metres_are_conserved(grid: Grid, some: list[Any]) -> None:
+    shapes = placed(grid, some)
+    if not shapes:
+        return
     inside, outside = metres(grid, shapes)
     total = sum(ground_m(grid, s) for s in shapes)
     np.testing.assert_allclose(inside.sum() + outside, total, rtol=1e-9)
-    np.testing.assert_allclose(
-        inside.sum(),
-        clipped_m(grid, shapes, [hair_off(grid.bounds, grid)])[0],
-        rtol=1e-6,
-        atol=grid.cell * 1e-5,
-    )
+    expected = clipped_m(grid, shapes, [hair_off(grid.bounds, grid)])[0]
+    np.testing.assert_allclose(inside.sum(), expected, rtol=1e-6, atol=grid.cell * 1e-5)
 
 
 def hair_off(box: Bbox, grid: Grid) -> Any:
     """A box a hair up and left: a line along an edge belongs right of and below it."""
-    hair = grid.cell * 1e-7
+    hair = grid.cell * 2e-9
     return shapely.box(box.left - hair, box.bottom + hair, box.right - hair, box.top + hair)
 
 

@@ -18,7 +18,7 @@ def region(seed: int, side: int = 20, share: float = 0.7) -> tuple[np.ndarray, n
     return row, col, (chance.random(len(row)) < 0.25).astype(float)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 1000), count=st.integers(2, 5), block=st.integers(1, 4), buffer=st.integers(0, 3))
 def test_buffer_by_brute_force(seed: int, count: int, block: int, buffer: int) -> None:
     row, col, label = region(seed)
@@ -35,7 +35,7 @@ def test_buffer_by_brute_force(seed: int, count: int, block: int, buffer: int) -
     assert sorted(np.concatenate([folds.test_rows(k) for k in range(count)])) == list(range(len(row)))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), order=st.randoms(use_true_random=False))
 def test_no_order_of_rows_matters(seed: int, order: object) -> None:
     row, col, label = region(seed)
@@ -102,9 +102,9 @@ def test_errors_say_how_many_are_needed() -> None:
         random_folds(line[8:], label[8:], 5, 0)
     with pytest.raises(ModelError, match=r"^1 of 40 tiles have no label"):
         random_folds(line, np.where(line == 0, np.nan, label), 5, 0)
-    with pytest.raises(ModelError) as caught:  # ten positives, all in one block
+    with pytest.raises(ModelError) as caught:  # one block holds everything
         spatial_folds(line // 10, line % 10, label, 2, 0, block=10)
     assert str(caught.value) == (
-        "fold 1 of 2 tests no negative tile: 1 of 1 blocks of 10 x 10 tiles hold one, 2 are needed, "
+        "fold 1 of 2 learns from no positive tile: 1 of 1 blocks of 10 x 10 tiles hold one, 2 are needed, "
         "farther apart than the buffer of 1; use a smaller --block or fewer --folds"
-    ) or "2 are needed" in str(caught.value)
+    )

@@ -135,9 +135,7 @@ def test_shrinking_averages_and_enlarging_keeps_flat_colour() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8)
     means = picture.reshape(3, 32, 2, 32, 2).mean(axis=(2, 4))
     assert np.abs(resized(picture, 32) - means).max() <= 1
-    flat = (
-        np.full((3, 20, 20), (10, 128, 250), np.uint8)[:, :, :] if False else np.empty((3, 20, 20), np.uint8)
-    )
+    flat = np.empty((3, 20, 20), np.uint8)
     flat[:] = np.array([10, 128, 250], np.uint8)[:, None, None]
     assert (resized(flat, 49) == flat[:, :1, :1]).all()
     assert resized(picture, 64) is picture
@@ -224,6 +222,7 @@ def test_pictures_of_files_are_rgb(folder: Path) -> None:
     assert files.prepared(np.array([1, 0])).shape == (2, 3, 20, 20)
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_a_palette_is_expanded(tmp_path: Path) -> None:
     index = np.array([[0, 1], [1, 0]], np.uint8)
     with rasterio.open(

@@ -132,6 +132,17 @@ def test_each_reason_is_counted(tmp_path: Path) -> None:
     }
 
 
+def test_lines_beside_the_grid_are_outside(tmp_path: Path) -> None:
+    left, bottom, right, top = GRID.bounds
+    beside = shapely.LineString([(left - 100, bottom), (left - 100, top)])
+    across = shapely.LineString([(left - 90, bottom), (left + 100, top)])
+    # its bounds overlap the grid's, the line itself does not
+    corner = shapely.LineString([(right - 500, top + 1000), (right + 1000, top - 100)])
+    lines = read_lines(LineSource(write(tmp_path, [beside, across, corner], GRID.crs)), GRID)
+    assert (lines.account.used, lines.account.outside) == (1, 2)
+    assert lines.table["length_m"].item() == pytest.approx(across.length, rel=1e-3)
+
+
 def test_classes_of_openstreetmap(tmp_path: Path) -> None:
     shapes = [shapely.affinity.translate(AVENUE, 0, 0.001 * i) for i in range(6)]
     values = [

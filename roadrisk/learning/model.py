@@ -218,6 +218,8 @@ def scores(model: Model, examples: Examples, logit: FloatArray, dataset: str) ->
 
 
 def _check_networks(model: Model) -> None:
+    if not model.fold_models:
+        raise ValueError("it has no fold models")
     for k in range(len(model.fold_models)):
         fold_network(model, k)
     if model.architecture.encoder != "basic" and model.architecture.inputs != "facts":

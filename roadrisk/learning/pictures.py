@@ -26,8 +26,18 @@ Pixels = NDArray[np.uint8]
 
 BASIC_SIZE_PX = 196  # the first version's
 RESNET_SIZE_PX = 224
-# formats that hold pixels and nothing else; a VRT, say, could name any file or address
-PICTURE_DRIVERS = ["PNG", "JPEG", "GTiff", "WEBP", "BMP", "JP2OpenJPEG"]
+# GDAL drivers of formats that hold pixels and nothing else, by how their files start; left to choose, GDAL
+# would open a VRT, which can name any file or address
+PICTURE_DRIVERS = (
+    (b"\x89PNG", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"II*\0", "GTiff"),
+    (b"MM\0*", "GTiff"),
+    (b"II+\0", "GTiff"),
+    (b"BM", "BMP"),
+    (b"RIFF", "WEBP"),
+    (b"\0\0\0\x0cjP  ", "JP2OpenJPEG"),
+)
 
 
 @dataclass(frozen=True)
@@ -225,7 +235,7 @@ def file_inside(folder: Path, relative: str) -> Path:
     """
     said = f"image_path {relative!r}"
     parts = PurePosixPath(relative.replace("\\", "/"))
-    if "://" in relative or parts.is_absolute() or ":" in parts.parts[:1]:
+    if "://" in relative or parts.is_absolute() or _is_drive(parts):
         raise SourceError(f"{said} is not relative; name files inside the table's folder")
     path = (folder / parts).resolve()
     if ".." in parts.parts or not path.is_relative_to(folder.resolve()):
@@ -242,19 +252,26 @@ def picture_of(path: Path) -> Pixels:
     ------
     SourceError : not a picture, not whole, or not 8 bit.
     """
+    with path.open("rb") as file:
+        start = file.read(16)
+    driver = next((name for signature, name in PICTURE_DRIVERS if start.startswith(signature)), None)
+    if driver is None:
+        raise SourceError(f"{path.name} is not a whole picture; PNG, JPEG, TIFF, WebP, BMP and JP2 are read")
     try:
         with (
             warnings.catch_warnings(),
-            # a cut-off JPEG is otherwise filled with grey and a warning
-            rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True),
+            # files that are cut off are otherwise filled up in silence
+            rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True, GDAL_PNG_WHOLE_IMAGE_OPTIM=False),
         ):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path, driver=PICTURE_DRIVERS) as file:
-                return _rgb(file, path)
+            with rasterio.open(path, driver=driver) as picture:
+                return _rgb(picture, path)
     except RasterioError:
-        raise SourceError(
-            f"{path.name} is not a whole picture; PNG, JPEG, TIFF, WebP and JP2 are read"
-        ) from None
+        raise SourceError(f"{path.name} is not a whole picture; save or fetch it again") from None
+
+
+def _is_drive(path: PurePosixPath) -> bool:
+    return len(path.parts) > 0 and len(path.parts[0]) == 2 and path.parts[0].endswith(":")
 
 
 def _rgb(file: Any, path: Path) -> Pixels:

@@ -118,7 +118,8 @@ def _checked(state: State, path: Path) -> State:
         raise ModelError(
             f"--weights {path} holds values that are not finite in {broken[0]}; get the file again"
         )
-    return {name: given[name] for name in wanted if name in given}
+    whole = {name: torch.tensor(0) for name in wanted if name not in given} | given
+    return {name: whole[name].to(value.dtype) for name, value in wanted.items()}
 
 
 def _hash_prefix(name: str) -> str:

@@ -41,7 +41,7 @@ from roadrisk.sources.demo_picture import painted
 CRS = "EPSG:32615"
 # on the zone's central meridian, where a box of degrees is a rectangle of metres; in the fields of Iowa
 MIDDLE_SQUARE_X, MIDDLE_SQUARE_Y = 7_812, 71_950
-SIDES = range(8, 257)  # squares along a side; wider, the box of degrees would bend into other tiles
+SIDES = range(8, 193)  # squares along a side; wider, the box of degrees would bend into other tiles
 YEARS = (2023, 2024)
 SEVERITIES = ("K", "A", "B", "C", "O")
 SEVERITY_SHARE = (0.006, 0.03, 0.12, 0.15, 0.694)
@@ -93,7 +93,7 @@ def made_up_metro(folder: Path, seed: int, rows: int, cols: int) -> Metro:
 
     Raises
     ------
-    UsageError : a side outside 8 to 256 tiles.
+    UsageError : a side outside 8 to 192 tiles.
     SourceError : the folder holds something.
     """
     if rows not in SIDES or cols not in SIDES:
@@ -135,8 +135,8 @@ def bbox_of(plan: CityPlan) -> LngLatBbox:
     """The box whose grid of `SQUARE_M` cells is the city's squares, each tile one square."""
     rows, cols = plan.shape
     west, north = corner_m(plan)
-    # half a square inside the edge, so that the bend of the parallels stays inside the outermost tiles
-    inset = SQUARE_M / 2
+    # inside the edge, so that the bend of the parallels stays within the outermost tiles
+    inset = SQUARE_M / 4
     edges = (west + inset, north - rows * SQUARE_M + inset, west + cols * SQUARE_M - inset, north - inset)
     degrees = Transformer.from_crs(CRS, "EPSG:4326", always_xy=True).transform_bounds(*edges)
     return LngLatBbox(*(round(v, 6) for v in degrees))

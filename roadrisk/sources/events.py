@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from roadrisk.errors import SourceError
-from roadrisk.grid import FloatArray, Grid, IntArray
+from roadrisk.grid import FloatArray, Grid
 from roadrisk.region import EventSource
 from roadrisk.sources import positions
 from roadrisk.sources.account import Account
@@ -21,7 +21,6 @@ from roadrisk.sources.dates import OrderEvidence, is_month_first, order_evidence
 from roadrisk.sources.names import SEVERITY, TIME, date_column, found_column, given_column, listed
 from roadrisk.sources.positions import (
     PositionColumns,
-    Positions,
     checked_positions,
     lnglat_bounds,
     position_columns,
@@ -158,7 +157,7 @@ def _part(chunk: Chunk, columns: _EventColumns, grid: Grid, first_row: int) -> _
     reason = where.reason.copy()
     reason[(reason == "") & dates.blank] = NO_DATE
     reason[(reason == "") & ~dates.readable] = UNREADABLE_DATE
-    rows, cols = _tiles(grid, where)
+    rows, cols = grid.locate(where.x, where.y)
     sound = reason == ""
     outside, inside = sound & (rows < 0), sound & (rows >= 0)
     of_day, clocked = _time_of_day(frame, columns, dates.with_clock)
@@ -203,13 +202,6 @@ def _part(chunk: Chunk, columns: _EventColumns, grid: Grid, first_row: int) -> _
         if unreadable.any()
         else "",
     )
-
-
-def _tiles(grid: Grid, where: Positions) -> tuple[IntArray, IntArray]:
-    # XYZ tiles are defined on longitude and latitude: the same tile as mercantile, corners included
-    if grid.scheme == "zoom":
-        return grid.locate_lnglat(where.lng, where.lat)
-    return grid.locate(where.x, where.y)
 
 
 def _time_of_day(

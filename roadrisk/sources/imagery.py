@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
+from affine import Affine
 from pyproj import Transformer
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -26,6 +27,8 @@ from roadrisk.grid import Bbox, FloatArray, Grid, LngLatBbox
 SIDECARS = {".xml", ".ovr", ".msk", ".prj", ".wld", ".idx", ".md5", ".txt", ".csv", ".json", ".html", ".pdf"}
 SIDECARS |= {".tfw", ".tifw", ".tiffw", ".j2w", ".jp2w", ".jgw", ".jpgw", ".pgw", ".pngw"}
 RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+# what GDAL calls the palette of a mask of one bit
+BLACK_AND_WHITE = {0: (0, 0, 0, 255), 1: (255, 255, 255, 255)}
 OPENED_AT_ONCE = 8
 LATTICE = 21
 # a projected edge bows between lattice points by far less than this share of the sheet
@@ -180,7 +183,7 @@ class _Header(NamedTuple):
 
     path: str
     crs: str
-    to_crs: Any  # an Affine, whose types know no arrays
+    to_crs: Affine
     width: int
     height: int
     bands: Bands
@@ -209,7 +212,7 @@ def _header(path: str) -> _Header:
 
 def _sheet(header: _Header, grid: Grid) -> Sheet:
     px, py = np.meshgrid(np.linspace(0, header.width, LATTICE), np.linspace(0, header.height, LATTICE))
-    x, y = header.to_crs * (px.ravel(), py.ravel())
+    x, y = _moved(header.to_crs, px.ravel(), py.ravel())
     bounds = _box(*_transformer(header.crs, grid.crs).transform(x, y))
     lnglat = LngLatBbox(*_box(*_transformer(header.crs, "EPSG:4326").transform(x, y)))
     shared = meeting(bounds, grid.bounds)
@@ -223,7 +226,7 @@ def _bands(source: Any, path: str) -> Bands:
     kinds = source.colorinterp
     alpha = kinds.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in kinds else 0
     colours = tuple(band for band in source.indexes if band != alpha)
-    if ColorInterp.palette in kinds:
+    if ColorInterp.palette in kinds and source.colormap(1) != BLACK_AND_WHITE:
         raise SourceError(f"{path} has a palette; expand it: gdal_translate -expand rgb {path} rgb.tif")
     if len(colours) not in (1, 3, 4):
         raise SourceError(
@@ -258,9 +261,14 @@ def _pixel_side(header: _Header, to_sheet: Transformer, shared: Bbox) -> float:
     x, y = (shared.left + shared.right) / 2, (shared.bottom + shared.top) / 2
     to_pixels = ~header.to_crs
     corners = to_sheet.transform(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
-    px, py = to_pixels * corners
+    px, py = _moved(to_pixels, *corners)
     area = (px[1] - px[0]) * (py[2] - py[0]) - (px[2] - px[0]) * (py[1] - py[0])
     return float(1 / math.sqrt(abs(area)))
+
+
+def _moved(transform: Affine, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    a, b, c, d, e, f = transform[:6]
+    return a * x + b * y + c, d * x + e * y + f
 
 
 def _no_overlap(sheets: list[Sheet], grid: Grid) -> SourceError:

@@ -112,7 +112,7 @@ def read_lines(source: LineSource, grid: Grid) -> Lines:
     rejected[LISTED_AGAIN] = lines["source_row"].nunique() - once["source_row"].nunique()
     frame = once[["source_row", "road_class", "length_m"]].reset_index(drop=True)
     account = Account(
-        source=source.name,
+        source=source.name or "roads",
         read=sum(p.rows for p in parts),
         used=once["source_row"].nunique(),
         rejected=dict(rejected),
@@ -123,7 +123,7 @@ def read_lines(source: LineSource, grid: Grid) -> Lines:
             f"{source.path}: no line can be used: {account.reasons}; give centre-lines of roads"
         )
     return Lines(
-        name=source.name,
+        name=account.source,
         table=geopandas.GeoDataFrame(frame, geometry=once["geometry"].to_numpy(), crs=grid.crs),
         account=account,
         understood=(
@@ -290,7 +290,8 @@ def _with_classes(
     road = classes.notna()
     left_out = Counter(values[~road].fillna("none"))
     names = sorted(left_out, key=lambda name: (-left_out[name], name))
-    shown = ", ".join([*names[:4], *(["..."] if len(names) > 4 else [])])
+    printable = ["".join(c for c in name[:40] if c.isprintable()) for name in names[:4]]
+    shown = ", ".join([*printable, *(["..."] if len(names) > 4 else [])])
     said = f"class from {columns.road_class!r}, as OpenStreetMap has it"
     several = int(values[road].str.startswith("[").sum())
     if several:
