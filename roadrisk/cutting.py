@@ -42,7 +42,8 @@ from roadrisk.warping import cut_part, middle_tiles, part_px, part_transform, sh
 
 SAMPLED_SHEETS = 3
 DISK_MARGIN = 1.25
-START_S = 2.0  # until the first worker process cuts
+START_S = 3.0  # until the first worker process cuts
+FURTHER_WORKER = 0.7  # what each after the first adds: they share the memory's bandwidth
 
 
 class CutView(NamedTuple):
@@ -175,13 +176,14 @@ def estimate(sheets: Sheets, grid: Grid, tile_size: int, workers: int) -> Estima
         done = part_done(job)
         seconds = time.perf_counter() - began
     size = done.written.bytes if done.written else 0
-    starting = START_S if min(workers, len(work)) > 1 else 0.0
+    further = min(workers, len(work)) - 1
+    seconds *= sum(work.values()) / work[part] / (1 + FURTHER_WORKER * further)
     return Estimate(
         tiles=grid.size,
         parts=len(grid.parts(tile_size)),
         parts_with_picture=len(by_part),
         bytes=round(size * sum(known.values()) / known[part]),
-        minutes=(starting + seconds * sum(work.values()) / work[part] / min(workers, len(work))) / 60,
+        minutes=(seconds + START_S * (further > 0)) / 60,
     )
 
 

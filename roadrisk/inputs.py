@@ -11,19 +11,20 @@ import geopandas
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+import shapely
 from numpy.typing import NDArray
+from pyproj import Transformer
 
 from roadrisk.columns import Column
 from roadrisk.dataset import Dataset, read_dataset
 from roadrisk.errors import DatasetError, SourceError
 from roadrisk.files import sha256_of
-from roadrisk.grid import FloatArray, Grid, IntArray, LngLatBbox, grid_of_cell
+from roadrisk.grid import FloatArray, IntArray, LngLatBbox, grid_of_shape
 from roadrisk.learning.pictures import FilePictures, MosaicPictures, Pictures, file_inside, picture_of
 from roadrisk.maps.scored import GivenShapes, GridTiles, Places, given_points
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 NOT_FACTS = ("image_path", "tile_id", "id", "lon", "lat", "geometry")
-TABLE_CELL_M = 250.0  # lattice of a table's folds: its rows say where they are, not how wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,16 +231,24 @@ def _places(frame: pd.DataFrame) -> Places | None:
 
 
 def _lattice(places: Places | None) -> tuple[IntArray, IntArray, float] | None:
+    """Rows of a table on a lattice as wide as they are apart: they say where they lie, not how wide."""
     if places is None:
         return None
     lng, lat = places.centres()
-    if not np.isfinite(lng).all():
+    if len(lng) < 2 or not np.isfinite(lng).all():
         return None
     margin = 1e-6
     box = LngLatBbox(lng.min() - margin, lat.min() - margin, lng.max() + margin, lat.max() + margin)
-    grid: Grid = grid_of_cell(box, TABLE_CELL_M)
-    rows, cols = grid.locate_lnglat(lng, lat)
-    return grid.y0 + rows, grid.x0 + cols, TABLE_CELL_M
+    crs = grid_of_shape(box, 1, 1).crs
+    x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(lng, lat)
+    apart = shapely.STRtree(shapely.points(x, y)).query_nearest(
+        shapely.points(x, y), exclusive=True, all_matches=False, return_distance=True
+    )[1]
+    apart = apart[apart > 0]
+    if not len(apart):
+        return None
+    step_m = float(np.median(apart))
+    return np.floor(-y / step_m).astype(np.int64), np.floor(x / step_m).astype(np.int64), step_m
 
 
 def _table_columns(frame: pd.DataFrame) -> tuple[Column, ...]:

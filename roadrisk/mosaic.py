@@ -192,18 +192,23 @@ class MosaicReader:
         if part in self._open:
             self._open.move_to_end(part)
             return self._open[part]
-        path = self._folder / part_path(self._view, part)
-        try:
-            source = rasterio.open(path)
-        except RasterioError:
-            raise DatasetError(f"{path} is missing or damaged; {MEND}") from None
-        misfit = _misfit(source, part, self._tile_size, self._plan_hash)
-        if misfit:
-            source.close()
-            raise DatasetError(f"{path} is not of this dataset: {misfit}; {MEND}")
-        self._open[part] = source
+        self._open[part] = source = self._opened(part)
         if len(self._open) > OPEN_PARTS:
             self._open.popitem(last=False)[1].close()
+        return source
+
+    def _opened(self, part: Part) -> Any:
+        path = self._folder / part_path(self._view, part)
+        # the environment keeps GDAL from printing what the error says
+        with rasterio.Env():
+            try:
+                source = rasterio.open(path)
+                misfit = _misfit(source, part, self._tile_size, self._plan_hash)
+            except RasterioError:
+                raise DatasetError(f"{path} is missing or damaged; {MEND}") from None
+            if misfit:
+                source.close()
+                raise DatasetError(f"{path} is not of this dataset: {misfit}; {MEND}")
         return source
 
 

@@ -92,14 +92,14 @@ def score(
     if trained.picture is not None and examples.pictures is not None:
         images = scoring_feed(examples.pictures, trained.picture, trained.encoder, tiles.cache, torch_device)
         images.ready(shown.picture[shown.has_image], progress)
-    said = scores(trained, shown, fold_logits(trained, shown, images, torch_device, progress), tiles.identity)
+    said = scores(trained, shown, fold_logits(trained, shown, images, torch_device, progress))
     table = pd.DataFrame(
         {
             "tile_id": tiles.frame["tile_id"].to_numpy()[rows],
             "risk": said.probability,
             "has_image": shown.has_image,
             "has_facts": shown.has_facts,
-            "label": _observed(trained, tiles)[rows],
+            "label": pd.array(_observed(trained, tiles)[rows], dtype="boolean"),
             "in_training": said.out_of_fold,
         }
     )

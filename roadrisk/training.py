@@ -216,7 +216,8 @@ def _provenance(
 def _measures_line(what: str, found: dict[str, Any], base_rate: float) -> str:
     return (
         f"{what}: AUROC {found['auroc']:.3f} (within folds {found['auroc_fold_mean']:.3f}), "
-        f"average precision {found['auprc']:.3f} where chance has {base_rate:.3f}, Brier {found['brier']:.3f}; "
+        f"average precision {found['auprc']:.3f} where chance has {base_rate:.3f}, "
+        f"Brier {found['brier']:.3f}; "
         f"the riskiest 10 % of the area hold {found['hit_rate_10']:.0%} of the events"
     )
 

@@ -84,8 +84,6 @@ def _paste(source: Any, sheet: Sheet, picture: Picture, grid: Grid, part: Part, 
             dst_crs=grid.crs,
             resampling=Resampling.average if sheet.pixel < SAME_PIXEL * pixel else Resampling.cubic,
             warp_mem_limit=WARP_MB,
-            UNIFIED_SRC_NODATA="YES",
-            DST_ALPHA_MAX=255,
             # GDAL would take the scale from the strip's outline, and blur where the sheet is turned
             XSCALE=sheet.pixel / pixel,
             YSCALE=sheet.pixel / pixel,

@@ -77,7 +77,6 @@ def warped_whole(
                 dst_alpha=len(bands) + 1,
                 resampling=resampling,
                 warp_mem_limit=1000,
-                UNIFIED_SRC_NODATA="YES",
             )
         seen = (warped[-1] >= 128) | ((warped[-1] > 0) & ~valid)
         pixels[:, seen] = warped[:-1][:, seen]

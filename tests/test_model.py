@@ -89,12 +89,13 @@ def test_a_training_tile_is_scored_by_the_fold_that_did_not_see_it(model: Model,
     np.testing.assert_allclose(own, trained.validation.logit, atol=1e-5)
 
     turned = np.random.default_rng(0).permutation(len(EXAMPLES))
-    seen = scores(model, EXAMPLES.taken(turned), logit[:, turned], "boston")
+    seen = scores(model, EXAMPLES.taken(turned), logit[:, turned])
     assert seen.out_of_fold.all()
     assert np.array_equal(seen.logit, trained.validation.logit[turned])
     assert np.array_equal(seen.probability, probability(seen.logit))
 
-    elsewhere = scores(model, EXAMPLES, logit, "des-moines")
+    others = replace(EXAMPLES, key=np.array([f"other/{key}" for key in EXAMPLES.key], dtype=object))
+    elsewhere = scores(model, others, logit)
     assert not elsewhere.out_of_fold.any()
     np.testing.assert_allclose(elsewhere.probability, probability(logit.mean(axis=0)))
 
@@ -149,9 +150,9 @@ def test_a_frozen_encoder_is_written_once(model: Model, tmp_path: Path) -> None:
 
 def test_out_of_fold_table_is_in_the_order_of_keys(model: Model) -> None:
     table = model.out_of_fold
-    assert list(table.columns) == ["split", "dataset", "tile_id", "fold", "label", "logit", "probability"]
+    assert list(table.columns) == ["split", "dataset", "key", "fold", "label", "logit", "probability"]
     assert table.groupby("split").size().to_dict() == {"random": 144, "spatial": 144}
-    assert table[table["split"] == "spatial"]["tile_id"].is_monotonic_increasing
+    assert table[table["split"] == "spatial"]["key"].is_monotonic_increasing
 
 
 def test_an_existing_output_is_refused_and_untouched(model: Model, written: Path) -> None:

@@ -189,11 +189,10 @@ def test_no_gap_where_sheets_abut(tmp_path: Path, pixel: float, angle: float) ->
     assert (apart.pixels[:, apart.valid] == 70).all()
 
 
-@pytest.mark.parametrize("how", ["mask", "alpha", "nodata"])
-@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize(
+    ("how", "bands"), [("mask", 1), ("mask", 3), ("nodata", 1), ("nodata", 3), ("alpha", 3)]
+)
 def test_masks_are_respected(tmp_path: Path, how: str, bands: int) -> None:
-    if how == "alpha" and bands == 1:
-        pytest.skip("grey with alpha is held by test_grey_with_alpha")
     known = np.zeros((320, 320), bool)
     known[64:150, 64:200] = True
     pixels = scene(320, 320, bands=bands)
@@ -325,7 +324,7 @@ def test_the_reader_opens_parts_anew_after_a_fork(tmp_path: Path, small_parts: N
     [
         (lambda f: f.unlink(), "is missing or damaged; copy the dataset again or tile again"),
         (
-            lambda f: f.write_bytes(f.read_bytes()[:3000] + bytes(f.stat().st_size - 3000)),
+            lambda f: blank(f, 2000, 60_000),
             "damaged; copy the dataset again or tile again",
         ),
         (
@@ -341,6 +340,12 @@ def test_the_reader_refuses(tmp_path: Path, spoil: Callable[[Path], Any], said: 
     spoil(file)
     with pytest.raises(DatasetError, match=re.escape(f"{file} ") + ".*" + re.escape(said)):
         MosaicReader(tmp_path, "aerial", SMALL, TILE, "plan").read(0, 0)
+
+
+def blank(file: Path, start: int, end: int) -> None:
+    body = bytearray(file.read_bytes())
+    body[start:end] = bytes(end - start)
+    file.write_bytes(body)
 
 
 def retag(file: Path, plan: str) -> None:
@@ -426,8 +431,9 @@ def test_the_vrt_draws_from_the_overview(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_full_view_of_four_thousand_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roadrisk.grid, "PART_SIDE_PX", TILE)
-    grid = Grid("cell", "EPSG:32619", 0.0, 0.0, 64.0, 5000, -73000, 64, 63)
-    whole = Picture(scene(64 * TILE, 63 * TILE), np.ones((64 * TILE, 63 * TILE), bool))
+    monkeypatch.setattr(os, "fsync", lambda file: None)  # 20 ms a part, and no disk is pulled here
+    grid = Grid("cell", "EPSG:32619", 0.0, 0.0, 64.0, 5000, -73000, 65, 62)
+    whole = Picture(scene(65 * TILE, 62 * TILE), np.ones((65 * TILE, 62 * TILE), bool))
     (tmp_path / "views/aerial").mkdir(parents=True)
     parts = grid.parts(TILE)
     for part in parts:
@@ -437,14 +443,14 @@ def test_the_full_view_of_four_thousand_parts(tmp_path: Path, monkeypatch: pytes
         write_picture(tmp_path / part_path("aerial", part), picture, place, grid.crs, TILE, "plan")
     write_overview(tmp_path, "aerial", shrunken(whole, TILE, 32), grid, "plan")
     write_vrt(tmp_path, "aerial", parts, grid, TILE)
-    assert len(vrt_files("aerial", parts, grid, TILE)) == 10
+    assert len(vrt_files("aerial", parts, grid, TILE)) == 7
     assert max(f.read_text().count("<SimpleSource>") for f in tmp_path.rglob("*.vrt")) <= 4 * 1000
     with rasterio.open(tmp_path / "views/aerial.vrt") as source:
         assert np.array_equal(source.read(), whole.pixels)
         assert source.read_masks(1).all()
-        view = source.read(out_shape=(3, 512, 504))
-    mean = whole.pixels.reshape(3, 512, 8, 504, 8).mean(axis=(2, 4))
-    assert np.abs(view - mean).mean() < 16  # GDAL takes the nearest of the overview's 4 x 4
+        view = source.read(out_shape=(3, 65 * 32, 62 * 32))
+    mean = whole.pixels.reshape(3, 65 * 32, 2, 62 * 32, 2).mean(axis=(2, 4))
+    assert np.abs(view - mean).max() <= 0.51
 
 
 # --- interruptions
@@ -566,9 +572,8 @@ def test_two_workers_write_what_one_does_and_leave_off_at_a_damaged_sheet(tmp_pa
     cut(tmp_path / "one", paths, grid, workers=1)
     cut(tmp_path / "two", paths, grid, workers=2)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
-    body = bytearray(paths[2].read_bytes())
-    body[len(body) // 2 :] = bytes(len(body) - len(body) // 2)
-    paths[2].write_bytes(body)
+    size = paths[2].stat().st_size
+    blank(paths[2], size // 2, size)
     for workers in (1, 2):
         out = tmp_path / f"bad{workers}"
         with pytest.raises(
@@ -581,7 +586,7 @@ def test_two_workers_write_what_one_does_and_leave_off_at_a_damaged_sheet(tmp_pa
 
 
 def test_half_written_files_of_a_killed_run_are_removed(tmp_path: Path, small_parts: None) -> None:
-    left = tmp_path / "out/views/aerial/.tmp-r00002c00002.tif"
+    left = tmp_path / "out/views/aerial/.tmp-r00000c00004.tif"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
     cut(tmp_path / "out", several(tmp_path / "sheets"))

@@ -53,7 +53,8 @@ class Model:
     encoder : weights of the frozen encoder that all fold models share; None without one.
     metrics : `metrics[split][model][metric]`.
     provenance : datasets, versions, seed, settings, windows, cell size, metres a pixel, label.
-    out_of_fold : `split, dataset, tile_id, fold, label, logit, probability` of every training tile.
+    out_of_fold : `split, dataset, key, fold, label, logit, probability` of every training tile; `key` is
+        its id, after its source where ids are only that source's own.
     """
 
     architecture: Architecture
@@ -97,7 +98,7 @@ def out_of_fold_table(
             {
                 "split": split,
                 "dataset": dataset,
-                "tile_id": examples.key[order].astype(str),
+                "key": examples.key[order].astype(str),
                 "fold": validation.fold[order],
                 "label": examples.label[order],
                 "logit": validation.logit[order],
@@ -199,21 +200,18 @@ def fold_logits(
     return out
 
 
-def scores(model: Model, examples: Examples, logit: FloatArray, dataset: str) -> Scores:
+def scores(model: Model, examples: Examples, logit: FloatArray) -> Scores:
     """One word for each tile: that of the fold that did not see it, for others the mean of all folds.
 
     Parameters
     ----------
     logit : (folds, N), as `fold_logits` gives them.
-    dataset : id of the dataset that the tiles are from; only tiles of a dataset it was trained on were
-        seen.
     """
-    table = model.out_of_fold
-    seen = table[(table["split"] == model.split) & (table["dataset"] == dataset)]
-    known = pd.Series(seen["logit"].to_numpy(), index=seen["tile_id"].to_numpy())
-    own = known.reindex(examples.key.astype(str)).to_numpy(dtype=np.float64)
-    out_of_fold = ~np.isnan(own)
-    joined = np.where(out_of_fold, own, logit.mean(axis=0))
+    table = model.out_of_fold[model.out_of_fold["split"] == model.split]
+    own_fold = pd.Series(table["fold"].to_numpy(), index=table["key"].to_numpy())
+    fold = own_fold.reindex(examples.key.astype(str)).fillna(-1).to_numpy(dtype=np.int64)
+    out_of_fold = fold >= 0
+    joined = np.where(out_of_fold, logit[fold, np.arange(len(examples))], logit.mean(axis=0))
     return Scores(joined, probability(joined), out_of_fold)
 
 

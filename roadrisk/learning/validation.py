@@ -91,7 +91,7 @@ def cross_validated(
     clock = clock or Clock("train")
     order = np.argsort(examples.key, kind="stable")
     ordered, ordered_folds = examples.taken(order), folds.taken(order)
-    if images is not None:
+    if images is not None and architecture.inputs != "facts":
         images.ready(ordered.picture[ordered.has_image], clock.progress)
     started, epochs = time.monotonic(), folds.count * (settings.epochs or 0)
     logit, models = np.empty(len(examples)), []

@@ -48,11 +48,7 @@ def write_layers(scored: Scored, outs: Sequence[Path], overview: Overview | None
     LayerError : a suffix that is not known, a folder that is missing or cannot be written to, the same path
         twice, tiles without a place in a form that needs one, tiles that are too many for a page.
     """
-    for out in outs:
-        _check_out(out, scored.places)
-    repeated = [str(out) for out in set(outs) if list(outs).count(out) > 1]
-    if repeated:
-        raise LayerError(f"{', '.join(sorted(repeated))} is asked for twice; give every layer its own name")
+    check_outs(outs, scored.places)
     try:
         with ExitStack() as until_all_are_written:
             for out in outs:
@@ -62,6 +58,20 @@ def write_layers(scored: Scored, outs: Sequence[Path], overview: Overview | None
         names = " ".join(str(out) for out in outs)
         raise LayerError(f"{names}: cannot be written: {error}; free space or use another folder") from error
     return list(outs)
+
+
+def check_outs(outs: Sequence[Path], places: Places | None) -> None:
+    """Nothing, if layers can be written there; asked before the work that fills them.
+
+    Raises
+    ------
+    LayerError : as `write_layers`, for the paths.
+    """
+    for out in outs:
+        _check_out(out, places)
+    repeated = [str(out) for out in set(outs) if list(outs).count(out) > 1]
+    if repeated:
+        raise LayerError(f"{', '.join(sorted(repeated))} is asked for twice; give every layer its own name")
 
 
 def _check_out(out: Path, places: Places | None) -> None:

@@ -1,0 +1,320 @@
+"""The whole chain on a made-up metro: tile, train, score; datasets and tables alike."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors import safe_open
+
+from roadrisk.dataset import Dataset
+from roadrisk.errors import ModelError, UsageError
+from roadrisk.learning.settings import TrainSettings
+from roadrisk.region import read_region
+from roadrisk.scoring import score
+from roadrisk.sources.demo import Metro
+from roadrisk.tiling import tile
+from roadrisk.training import train
+
+QUICK = TrainSettings(encoder="basic", epochs=1, batch_size=64)
+
+
+@pytest.fixture(scope="module")
+def model(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model trained for an epoch; tests only read it."""
+    out = tmp_path_factory.mktemp("trained") / "model"
+    train(dataset.path, out, QUICK)
+    return out
+
+
+@pytest.fixture(scope="module")
+def table(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset as a user's own table: a picture file a row, with facts, a label and a place."""
+    folder = tmp_path_factory.mktemp("table")
+    (folder / "pictures").mkdir()
+    tiles = dataset.tiles()
+    tiles = tiles[tiles["eligible"] & (tiles["coverage_aerial"] == 1)].reset_index(drop=True)
+    reader = dataset.reader("aerial")
+    for r, c in zip(tiles["row"], tiles["col"], strict=True):
+        cv2.imwrite(str(folder / f"pictures/{r}_{c}.png"), reader.read(r, c)[::-1].transpose(1, 2, 0))
+    lon, lat = dataset.grid.centres(tiles["row"].to_numpy(), tiles["col"].to_numpy(), "EPSG:4326")
+    pd.DataFrame(
+        {
+            "id": [f"t{i}" for i in range(len(tiles))],
+            "image_path": [f"pictures/{r}_{c}.png" for r, c in zip(tiles["row"], tiles["col"], strict=True)],
+            "lon": lon,
+            "lat": lat,
+            "road_m": tiles["road_m"],
+            "primary_m": tiles["road_m_primary"],
+            "note": "seen by eye",
+            "high": np.where(tiles["label"].astype(bool), "yes", "no"),
+        }
+    ).to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"
+
+
+def test_a_model_says_how_good_it_is_and_whence_it_came(model: Path, dataset: Dataset) -> None:
+    manifest = json.loads((model / "model.json").read_text())
+    for split in ("spatial", "random"):
+        found = manifest["metrics"][split]["fused"]
+        assert found["n"] == dataset.tiles()["label"].notna().sum()
+        assert 0 <= found["auroc"] <= 1
+    about = manifest["provenance"]
+    assert about["datasets"][0]["identity"] == dataset.plan
+    assert about["label"] == {
+        "column": "label",
+        "measure": "crashes_label",
+        "threshold": dataset.manifest["label"]["t"],
+        "positive": None,
+        "meaning": about["label"]["meaning"],
+    }
+    assert "crashes_label" not in about["facts"]
+    assert about["cell_m"] == pytest.approx(64, rel=1e-3)
+
+
+def test_metrics_are_those_of_the_out_of_fold_table(model: Path) -> None:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    table = pd.read_parquet(model / "folds.parquet")
+    metrics = json.loads((model / "model.json").read_text())["metrics"]
+    for split, rows in table.groupby("split"):
+        found = metrics[str(split)]["fused"]
+        assert found["auroc"] == pytest.approx(roc_auc_score(rows["label"], rows["logit"]))
+        assert found["auprc"] == pytest.approx(average_precision_score(rows["label"], rows["logit"]))
+
+
+def test_the_weights_are_five_fold_models_and_plain_tensors(model: Path) -> None:
+    with safe_open(model / "model.safetensors", framework="pt") as weights:
+        folds = {name.split(".")[0] for name in weights.keys()}  # noqa: SIM118
+    assert folds == {f"fold{k}" for k in range(5)}
+    assert sorted(f.name for f in model.iterdir()) == ["folds.parquet", "model.json", "model.safetensors"]
+
+
+def test_a_training_tile_gets_the_word_of_the_fold_that_did_not_see_it(
+    model: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    score(dataset.path, model, [tmp_path / "risk.csv"])
+    risk = pd.read_csv(tmp_path / "risk.csv")
+    folds = pd.read_parquet(model / "folds.parquet")
+    seen = folds[folds["split"] == "spatial"].set_index("key")["probability"]
+    assert risk["in_training"].sum() == len(seen)
+    ours = risk[risk["in_training"]].set_index("tile_id")["risk"]
+    np.testing.assert_allclose(ours, seen.reindex(ours.index), atol=1e-5)
+    assert len(risk) == len(dataset.tiles())
+
+
+def test_the_same_place_tiled_anew_is_still_scored_out_of_fold(
+    model: Path, metro: Metro, dataset: Dataset, tmp_path: Path
+) -> None:
+    """Absolute ids: another box over the same tiles does not make them new."""
+    region = replace(read_region(metro.region), min_coverage=0.8)
+    again = tile(region, tmp_path / "again", workers=1).dataset
+    assert again.plan != dataset.plan
+    score(again.path, model, [tmp_path / "risk.csv"])
+    risk = pd.read_csv(tmp_path / "risk.csv")
+    folds = pd.read_parquet(model / "folds.parquet")
+    assert risk["in_training"].sum() == (folds["split"] == "spatial").sum()
+
+
+def test_same_seed_same_model(model: Path, dataset: Dataset, tmp_path: Path) -> None:
+    train(dataset.path, tmp_path / "again", QUICK)
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
+    assert (tmp_path / "again/folds.parquet").read_bytes() == (model / "folds.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".parquet", ".csv", ".html"])
+def test_every_layer_carries_the_promised_fields(
+    model: Path, dataset: Dataset, tmp_path: Path, suffix: str, roadrisk: Callable[..., Any]
+) -> None:
+    out = tmp_path / f"risk{suffix}"
+    run = roadrisk("score", dataset.path, "--model", model, "-o", out)
+    assert (run.code, run.out) == (0, f"{out}\n"), run.err
+    promised = {
+        "tile_id",
+        "risk",
+        "rank",
+        "percentile",
+        "band",
+        "has_image",
+        "has_facts",
+        "label",
+        "in_training",
+    }
+    if suffix == ".html":
+        page = out.read_text()
+        assert all(name in page for name in promised)
+        return
+    read = {".csv": pd.read_csv, ".parquet": geopandas.read_parquet}.get(suffix, geopandas.read_file)
+    layer = read(out)
+    assert promised | {"road_m"} <= set(layer.columns)
+    assert len(layer) == len(dataset.tiles())
+    assert layer["risk"].between(0, 1).all()
+    labels = dataset.tiles().set_index("tile_id")["label"]
+    known = layer[layer["label"].notna()].set_index("tile_id")["label"]
+    assert known.astype(bool).to_dict() == labels.dropna().astype(bool).to_dict()
+
+
+def test_dropped_tiles_are_neither_trained_on_nor_scored(metro: Metro, tmp_path: Path) -> None:
+    region = replace(read_region(metro.region), drop_uncovered=True)
+    dataset = tile(region, tmp_path / "d", workers=1).dataset
+    trained = train(dataset.path, tmp_path / "m", QUICK)
+    kept = dataset.tiles().query("not dropped")
+    assert trained.model.provenance["tiles"] == kept["label"].notna().sum()
+    score(dataset.path, tmp_path / "m", [tmp_path / "r.csv"])
+    assert set(pd.read_csv(tmp_path / "r.csv")["tile_id"]) == set(kept["tile_id"])
+
+
+def test_a_table_takes_the_place_of_a_dataset(
+    table: Path, tmp_path: Path, roadrisk: Callable[..., Any]
+) -> None:
+    model, risk = tmp_path / "m", tmp_path / "risk.geojson"
+    args = ("--encoder", "basic", "--epochs", 1, "--label", "high", "--positive", "yes")
+    run = roadrisk("train", table, *args, "-o", model)
+    assert run.code == 0, run.err
+    assert "facts: primary_m, road_m" in run.err or "facts: road_m, primary_m" in run.err
+    assert "left out: note: text; only numbers are facts" in run.err
+    assert "spatial folds" in run.err
+    run = roadrisk("score", table, "--model", model, "-o", risk, "-o", tmp_path / "risk.csv")
+    assert run.code == 0, run.err
+    layer, rows = geopandas.read_file(risk), pd.read_csv(table)
+    assert layer["tile_id"].tolist() == rows["id"].tolist()
+    np.testing.assert_allclose(layer.geometry.x, rows["lon"], atol=1e-7)
+    assert (
+        layer["label"].astype(str).str.lower().isin(["true", "1"]).tolist()
+        == (rows["high"] == "yes").tolist()
+    )
+
+
+def test_a_table_without_places_has_random_folds_and_says_so(
+    table: Path, tmp_path: Path, roadrisk: Callable[..., Any]
+) -> None:
+    rows = pd.read_csv(table).drop(columns=["lon", "lat", "note"])
+    shutil.copytree(table.parent / "pictures", tmp_path / "pictures")
+    rows.to_parquet(tmp_path / "t.parquet")
+    args = ("--encoder", "basic", "--epochs", 1, "--label", "high", "--positive", "yes")
+    run = roadrisk("train", tmp_path / "t.parquet", *args, "-o", tmp_path / "m")
+    assert run.code == 0, run.err
+    assert "folds are random: the table does not say where its rows lie" in run.err
+    assert list(json.loads((tmp_path / "m/model.json").read_text())["metrics"]) == ["random"]
+    run = roadrisk("score", tmp_path / "t.parquet", "--model", tmp_path / "m", "-o", tmp_path / "r.gpkg")
+    assert run.code == 1
+    assert "give it lon and lat columns or geometry, or write .csv" in run.err
+    assert not (tmp_path / "r.gpkg").exists()
+
+
+def test_rows_and_columns_in_another_order_score_the_same(table: Path, tmp_path: Path) -> None:
+    settings = replace(QUICK, label="high", positive="yes")
+    train(table, tmp_path / "m", settings)
+    # copies of the table are other tables, so all folds speak for each of their rows
+    rows = pd.read_csv(table)
+    rows.to_csv(table.parent / "copy.csv", index=False, float_format="%.17g")
+    shuffled = rows.sample(frac=1, random_state=1)[rows.columns[::-1]]
+    shuffled.to_csv(table.parent / "shuffled.csv", index=False, float_format="%.17g")
+    for name in ("copy", "shuffled"):
+        score(table.parent / f"{name}.csv", tmp_path / "m", [tmp_path / f"{name}.csv"])
+    straight, mixed = (pd.read_csv(tmp_path / f"{n}.csv").set_index("tile_id") for n in ("copy", "shuffled"))
+    assert straight.index.tolist() != mixed.index.tolist()
+    mixed = mixed.reindex(straight.index)
+    np.testing.assert_allclose(mixed["risk"], straight["risk"], atol=1e-6)
+    assert (mixed["band"] == straight["band"]).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (
+            ["--label", "crashes_labl"],
+            1,
+            "has no column 'crashes_labl' to learn; name one with --label",
+        ),
+        (["--features", "road"], 2, "no column 'road' for --features or --exclude; did you mean road_m?"),
+        (
+            ["--features", "crashes_label"],
+            2,
+            "--features crashes_label is what is to be learned; leave it out",
+        ),
+        (
+            ["--encoder", "resnet34", "--weights", "none"],
+            2,
+            "--weights none with --encoder resnet34 would freeze",
+        ),
+        (["--encoder", "resnet50"], 2, "encoder"),
+        (["--folds", "400"], 1, "labelled tiles are fewer than 400 folds"),
+        (["--inputs", "facts", "--exclude", "{all}"], 1, "there are no facts to learn from"),
+    ],
+)
+def test_bad_training_input_is_one_line_and_nothing_is_written(
+    dataset: Dataset,
+    tmp_path: Path,
+    roadrisk: Callable[..., Any],
+    flags: list[str],
+    code: int,
+    message: str,
+) -> None:
+    every = ",".join(c.name for c in dataset.columns if c.role == "feature")
+    flags = [f.replace("{all}", every) for f in flags]
+    if "--encoder" not in flags:
+        flags += ["--encoder", "basic"]
+    run = roadrisk("train", dataset.path, "-o", tmp_path / "m", *flags)
+    assert run.code == code, run.err
+    assert message in run.err
+    assert run.err.strip().count("\n") == 0
+    assert not (tmp_path / "m").exists()
+
+
+def test_imagenet_weights_without_a_network_say_which_file_to_put_where(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, roadrisk: Callable[..., Any]
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    run = roadrisk("train", dataset.path, "-o", tmp_path / "m")
+    assert run.code == 1
+    assert f"put resnet34-b627a593.pth into {tmp_path / 'torch/hub/checkpoints'}" in run.err
+    assert not (tmp_path / "m").exists()
+
+
+def test_an_output_that_exists_is_refused_before_any_work(dataset: Dataset, model: Path) -> None:
+    before = (model / "model.json").read_bytes()
+    with pytest.raises(ModelError) as caught:
+        train(dataset.path, model, QUICK)
+    assert str(caught.value) == f"{model} exists; choose another -o, or remove it"
+    assert (model / "model.json").read_bytes() == before
+
+
+def test_a_model_refuses_tiles_it_was_not_made_for(
+    metro: Metro, model: Path, tmp_path: Path, roadrisk: Callable[..., Any]
+) -> None:
+    region = replace(read_region(metro.region), cell=128.0, roads=())
+    other = tile(region, tmp_path / "other", workers=1).dataset
+    run = roadrisk("score", other.path, "--model", model, "-o", tmp_path / "r.csv")
+    assert run.code == 1
+    for difference in (
+        "no column road_m",
+        "tiles are 128.1 m wide, not 64.03",
+        "a pixel is 2 m, not 1",
+    ):
+        assert difference in run.err
+    assert run.err.strip().count("\n") == 0
+    assert not (tmp_path / "r.csv").exists()
+
+
+def test_a_table_cannot_name_a_picture_outside_its_folder(table: Path, tmp_path: Path) -> None:
+    rows = pd.read_csv(table)
+    rows["image_path"] = ["../../etc/passwd", *rows["image_path"][1:]]
+    rows.to_csv(table.parent / "hostile.csv", index=False)
+    with pytest.raises(Exception, match="leads out of its folder"):
+        train(table.parent / "hostile.csv", tmp_path / "m", replace(QUICK, label="high", positive="yes"))
+
+
+def test_settings_are_checked_before_work() -> None:
+    with pytest.raises(UsageError):
+        train(Path("nowhere"), Path("out"), TrainSettings(encoder="resnet34", weights="none"))
