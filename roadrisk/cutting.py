@@ -202,7 +202,7 @@ def disk_needed(sheets: Sequence[Sheet], grid: Grid, tile_size: int, picture_px:
 def part_done(job: PartJob) -> PartDone:
     """Make a part, or take the one that an earlier run of the plan finished."""
     part, size = job.part, job.tile_size
-    picture = read_part(job.path, job.grid, part, size, job.plan_hash)
+    picture = read_part(job.path, part, size, job.plan_hash)
     if picture is not None:
         written = Written(job.path.stat().st_size, sha256_of(job.path))
     else:

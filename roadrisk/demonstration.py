@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from roadrisk.tiling import Tiled, tile
 from roadrisk.training import Trained, train
 
 ROWS, COLS = 36, 36
-SETTINGS = {"encoder": "basic"}
+SETTINGS = TrainSettings(encoder="basic")
 MARK = "demo.json"
 OURS = ("metro", "dataset", "dataset.cache", "model")
 LAYERS = ("risk.geojson", "risk.gpkg", "risk.html")
@@ -67,7 +67,7 @@ def demo(out: Path, seed: int = 0, overwrite: bool = False, progress: Progress =
     _cleared(out, overwrite)
     metro = made_up_metro(out / "metro", seed, ROWS, COLS)
     tiled = tile(read_region(metro.region), out / "dataset", progress=progress)
-    trained = train(out / "dataset", out / "model", TrainSettings(**SETTINGS, seed=seed), progress=progress)
+    trained = train(out / "dataset", out / "model", replace(SETTINGS, seed=seed), progress=progress)
     scored = score(out / "dataset", out / "model", [out / name for name in LAYERS], progress=progress)
     return Demo(out, tiled, trained, scored)
 

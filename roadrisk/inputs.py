@@ -273,7 +273,7 @@ def _first_side(folder: Path, paths: tuple[str, ...]) -> int:
     if not paths:
         return 0
     _, height, width = picture_of(file_inside(folder, paths[0])).shape
-    return min(height, width)
+    return int(min(height, width))
 
 
 def _first_twice(names: list[str]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,8 +39,6 @@ GDAL_CACHE_BYTES = 256 << 20
 ZSTD_LEVEL = 3
 
 MEND = "copy the dataset again or tile again"
-
-State = Literal["written", "empty", "failed"]
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def write_picture(
     return Written(len(body), hashlib.sha256(body).hexdigest())
 
 
-def read_part(path: Path, grid: Grid, part: Part, tile_size: int, plan_hash: str) -> Picture | None:
+def read_part(path: Path, part: Part, tile_size: int, plan_hash: str) -> Picture | None:
     """A finished part of the plan, or None where there is none: absent, of another plan, or damaged."""
     if not path.is_file():
         return None

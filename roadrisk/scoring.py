@@ -99,7 +99,7 @@ def score(
             "risk": said.probability,
             "has_image": shown.has_image,
             "has_facts": shown.has_facts,
-            "label": pd.array(_observed(trained, tiles)[rows], dtype="boolean"),
+            "label": pd.Series(_observed(trained, tiles)[rows], dtype="boolean"),
             "in_training": said.out_of_fold,
         }
     )

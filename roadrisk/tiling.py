@@ -33,7 +33,7 @@ from roadrisk.grid import FloatArray, Grid, LngLatBbox, Part, tiles_in
 from roadrisk.mosaic import part_path, parts_path
 from roadrisk.overview import overview_path, vrt_files
 from roadrisk.progress import Progress, silent
-from roadrisk.region import Region
+from roadrisk.region import EventSource, ImagerySource, LineSource, Region
 from roadrisk.sources.events import Events, read_events
 from roadrisk.sources.imagery import Sheets, found_sheets
 from roadrisk.sources.lines import Lines, read_lines
@@ -186,6 +186,11 @@ class Records:
     rights: tuple[Rights, ...]
 
     @property
+    def tables(self) -> list[Lines | Events]:
+        """Every source that has rows."""
+        return [*self.lines, *self.events]
+
+    @property
     def roads(self) -> Lines | None:
         """The centre-lines of all sources together."""
         if len(self.lines) < 2:
@@ -216,6 +221,8 @@ def read_records(region: Region) -> Records:
     if events:
         first, last = min(e.first for e in events), max(e.last for e in events)
         label, feature = chosen_windows(label, feature, first, last)
+    tables: list[LineSource | EventSource] = [*region.line_sources(), *sources]
+    every: list[ImagerySource | LineSource | EventSource] = [*region.imagery, *tables]
     return Records(
         grid=grid,
         sheets=sheets,
@@ -223,11 +230,8 @@ def read_records(region: Region) -> Records:
         events=events,
         label_window=label,
         feature_window=feature,
-        rights=tuple(
-            Rights(Path(s.path).name, s.licence, s.attribution)
-            for s in (*region.imagery, *region.roads, *region.crashes)
-        ),
-        paths=tuple((str(source.name), Path(source.path)) for source in (*region.line_sources(), *sources)),
+        rights=tuple(Rights(Path(s.path).name, s.licence, s.attribution) for s in every),
+        paths=tuple((str(s.name), Path(s.path)) for s in tables),
     )
 
 
@@ -265,19 +269,15 @@ def _workers(asked: int | None) -> int:
 
 
 def _view(region: Region, parts: pd.DataFrame) -> View:
-    digest = digest_of(
-        [[int(p.row), int(p.col), p.sha256] for p in parts.itertuples() if p.state == "written"]
-    )
+    written = parts[parts["state"] == "written"]
+    digest = digest_of(written[["row", "col", "sha256"]].to_numpy().tolist())
     return View(VIEW, region.tile_size, region.min_coverage, digest)
 
 
 def _view_files(parts: pd.DataFrame, grid: Grid, tile_size: int) -> list[str]:
     """Names, in the dataset, of everything a view consists of."""
-    written = [
-        Part(int(p.row), int(p.col), int(p.rows), int(p.cols))
-        for p in parts.itertuples()
-        if p.state == "written"
-    ]
+    places = parts.loc[parts["state"] == "written", list(Part._fields)].to_numpy().tolist()
+    written = [Part(*place) for place in places]
     return [
         *(part_path(VIEW, part) for part in written),
         *vrt_files(VIEW, written, grid, tile_size),
@@ -341,7 +341,8 @@ def _cut(threshold: Threshold | None, labelled: Facts) -> dict[str, Any] | None:
 def _frame(grid: Grid, facts: Facts) -> pd.DataFrame:
     rows, cols = grid.every_tile()
     frame = {"tile_id": grid.tile_ids(rows, cols), "row": rows, "col": cols}
-    return pd.DataFrame({**frame, **{c.name: pd.array(v, dtype=c.dtype) for c, v in facts}})
+    values = {**frame, **{column.name: value for column, value in facts}}
+    return pd.DataFrame(values).astype({column.name: column.dtype for column, _ in facts})
 
 
 def _write_records(out: Path, records: Records) -> list[str]:
@@ -356,8 +357,10 @@ def _write_records(out: Path, records: Records) -> list[str]:
 
 
 def _sources_as_json(records: Records) -> list[dict[str, Any]]:
-    read = [*records.lines, *records.events]
-    known = [{"name": r.name, "account": r.account.as_json(), "understood": list(r.understood)} for r in read]
+    known: list[dict[str, Any]] = [
+        {"name": r.name, "account": r.account.as_json(), "understood": list(r.understood)}
+        for r in records.tables
+    ]
     if records.sheets:
         known.insert(0, {"name": VIEW, "account": None, "understood": list(records.sheets.understood)})
     return known
@@ -373,7 +376,7 @@ def _summary(region: Region, records: Records, facts: Facts, threshold: Threshol
         said.append(
             f"{VIEW}: {covered:,} tiles have at least {region.min_coverage:.0%} of a picture{dropped}"
         )
-    said += [str(read.account) for read in (*records.lines, *records.events)]
+    said += [str(table.account) for table in records.tables]
     said += [f"{e.name}: {_sum(values, f'{e.name}_label'):,} in the label window" for e in records.events]
     if records.roads:
         said.append(

@@ -13,11 +13,20 @@ from pathlib import Path
 from typing import Any
 
 EXECUTABLE = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-quic --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync --disable-dev-shm-usage --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader "
-    "--remote-debugging-pipe"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--remote-debugging-pipe",
+]
 PATIENCE_S = 120
 
 
@@ -87,7 +96,9 @@ class Tab:
     def press(self, key: str, code: int, text: str = "") -> None:
         """Press and release a key."""
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, text=text)
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, text=text
+            )
 
     def complaints(self) -> list[str]:
         """Errors and warnings of the console, refusals of the content policy, exceptions."""
@@ -95,8 +106,14 @@ class Tab:
             json.dumps(event["params"])
             for event in self.events
             if event["method"] == "Runtime.exceptionThrown"
-            or (event["method"] == "Log.entryAdded" and event["params"]["entry"]["level"] in ("warning", "error"))
-            or (event["method"] == "Runtime.consoleAPICalled" and event["params"]["type"] in ("warning", "error"))
+            or (
+                event["method"] == "Log.entryAdded"
+                and event["params"]["entry"]["level"] in ("warning", "error")
+            )
+            or (
+                event["method"] == "Runtime.consoleAPICalled"
+                and event["params"]["type"] in ("warning", "error")
+            )
         ]
 
     def requests(self) -> list[str]:
@@ -114,7 +131,14 @@ def tab(profile: Path) -> Iterator[Tab]:
     child_read, write_fd = os.pipe()
     read_fd, child_write = os.pipe()
     # DevTools' pipe is file descriptors 3 and 4, which only a shell can name
-    command = ["bash", "-c", f'exec 3<&{child_read} 4>&{child_write}; exec "$@"', "-", str(EXECUTABLE), *FLAGS]
+    command = [
+        "bash",
+        "-c",
+        f'exec 3<&{child_read} 4>&{child_write}; exec "$@"',
+        "-",
+        str(EXECUTABLE),
+        *FLAGS,
+    ]
     command.append(f"--user-data-dir={profile}")
     with subprocess.Popen(
         command, pass_fds=(child_read, child_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

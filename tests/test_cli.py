@@ -45,7 +45,11 @@ def test_every_command_has_help_and_stands_in_the_readme(command: str) -> None:
             "roadrisk: b.tif is not a region file (.toml); if the shell expanded a pattern, quote the pattern: "
             "--imagery '*.tif'",
         ),
-        (["tile", "--bbox", "1", "2", "3", "x", "--zoom", "3"], 2, "roadrisk: --bbox 1 2 3 x is not 4 numbers"),
+        (
+            ["tile", "--bbox", "1", "2", "3", "x", "--zoom", "3"],
+            2,
+            "roadrisk: --bbox 1 2 3 x is not 4 numbers",
+        ),
         (["tile", "--bbox=1,2,3", "--zoom", "3"], 2, "roadrisk: --bbox takes 4 numbers; 3 given"),
         (["tile", "--shape", "4by4"], 2, "roadrisk: --shape 4by4 is not ROWSxCOLS, as in 4x4"),
         (
@@ -78,7 +82,9 @@ def test_wrong_words_get_one_line(tmp_path: Path, args: list[str], code: int, me
 
 
 def test_the_box_may_be_written_both_ways(tmp_path: Path) -> None:
-    words = roadrisk("tile", "--bbox", "-93.7", "41.5", "-93.5", "41.7", "--zoom", "14", "--dry-run", cwd=tmp_path)
+    words = roadrisk(
+        "tile", "--bbox", "-93.7", "41.5", "-93.5", "41.7", "--zoom", "14", "--dry-run", cwd=tmp_path
+    )
     commas = roadrisk("tile", "--bbox=-93.7,41.5,-93.5,41.7", "--zoom", "14", "--dry-run", cwd=tmp_path)
     one = roadrisk("tile", "--bbox", "-93.7,41.5,-93.5,41.7", "--zoom", "14", "--dry-run", cwd=tmp_path)
     assert words.returncode == 0, words.stderr

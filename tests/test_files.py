@@ -14,9 +14,14 @@ from roadrisk.files import TEMPORARY, identity_of, locked, remove_temporaries, w
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     write_json(file, {"a": 1})
-    with pytest.raises(ValueError, match="halfway"), whole_file(file) as temporary:
-        temporary.write_text("half")
-        raise ValueError("halfway")
+
+    def half_a_file() -> None:
+        with whole_file(file) as temporary:
+            temporary.write_text("half")
+            raise ValueError("halfway")
+
+    with pytest.raises(ValueError, match="halfway"):
+        half_a_file()
     assert file.read_text() == '{\n "a": 1\n}\n'
     assert [f.name for f in tmp_path.iterdir()] == ["a.json"]
 
@@ -40,7 +45,9 @@ def test_a_lock_is_held_and_let_go_even_by_the_dead(tmp_path: Path) -> None:
     assert (tmp_path / ".lock").exists()
     with locked(tmp_path), pytest.raises(DatasetError) as caught, locked(tmp_path):
         pass
-    assert str(caught.value) == f"{tmp_path} is being written by another run; wait for it or use another folder"
+    assert (
+        str(caught.value) == f"{tmp_path} is being written by another run; wait for it or use another folder"
+    )
     with locked(tmp_path):
         pass
 

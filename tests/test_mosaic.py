@@ -177,7 +177,7 @@ def test_the_last_in_name_order_is_seen(tmp_path: Path) -> None:
 def test_no_gap_where_sheets_abut(tmp_path: Path, pixel: float, angle: float) -> None:
     whole = np.full((3, 300, 300), 70, np.uint8)
     place = at(100, 30, pixel, angle)
-    beside = place * Affine.translation(150, 0)
+    beside = Affine(place.a, place.b, place.c + 150 * place.a, place.d, place.e, place.f + 150 * place.d)
     paths = [
         sheet(tmp_path / "a.tif", whole[:, :, :150], place),
         sheet(tmp_path / "b.tif", whole[:, :, 150:], beside),

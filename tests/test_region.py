@@ -68,14 +68,19 @@ def test_paths_start_from_the_regions_folder_and_variables_from_the_users(
             "label_window = [2025-01-01, 2024-01-01]",
             "--label-window 2025-01-01 2024-01-01 ends before it starts; dates are [from, to)",
         ),
-        ("zoom = 'high'", "zoom: input should be a valid integer, unable to parse string as an integer, not 'high'"),
+        (
+            "zoom = 'high'",
+            "zoom: input should be a valid integer, unable to parse string as an integer, not 'high'",
+        ),
         (
             '[[imagery]]\npath = "${NOT_SET_ANYWHERE}/x"',
             "imagery[0].path needs the folder ${NOT_SET_ANYWHERE}; set it: NOT_SET_ANYWHERE=FOLDER roadrisk ...",
         ),
     ],
 )
-def test_a_wrong_key_or_value_names_the_file_the_place_and_the_fix(tmp_path: Path, text: str, message: str) -> None:
+def test_a_wrong_key_or_value_names_the_file_the_place_and_the_fix(
+    tmp_path: Path, text: str, message: str
+) -> None:
     file = written(tmp_path, text)
     with pytest.raises(RegionError) as caught:
         read_region(file)
@@ -93,7 +98,10 @@ def test_a_file_that_is_not_there_or_not_toml(tmp_path: Path) -> None:
     ("table", "message"),
     [
         ({}, "no region: give --bbox W S E N, or `bbox` in the region file"),
-        ({"bbox": [-93.7, 41.5, -93.5, 41.7]}, "a grid needs exactly one of --zoom, --cell and --shape; none given"),
+        (
+            {"bbox": [-93.7, 41.5, -93.5, 41.7]},
+            "a grid needs exactly one of --zoom, --cell and --shape; none given",
+        ),
         (
             {"bbox": [-93.7, 41.5, -93.5, 41.7], "zoom": 14, "cell": 100},
             "a grid needs exactly one of --zoom, --cell and --shape; zoom and cell given",
@@ -112,7 +120,9 @@ def test_a_region_without_one_grid(table: dict[str, object], message: str) -> No
 
 def test_flags_take_the_place_of_the_regions_values() -> None:
     region = region_of({"bbox": [-93.7, 41.5, -93.5, 41.7], "zoom": 14, "roads": [{"path": "a.gpkg"}]})
-    changed = with_flags(region, {"cell": 500.0, "zoom": None, "label_window": [date(2024, 1, 1), date(2025, 1, 1)]})
+    changed = with_flags(
+        region, {"cell": 500.0, "zoom": None, "label_window": [date(2024, 1, 1), date(2025, 1, 1)]}
+    )
     assert (changed.zoom, changed.cell) == (None, 500.0)
     assert changed.roads == region.roads
     assert changed.label_window == (date(2024, 1, 1), date(2025, 1, 1))
@@ -125,7 +135,9 @@ def test_crash_sources_are_named_by_their_file_when_there_are_several() -> None:
     two = region_of({"crashes": [{"path": "x/City 2024.csv"}, {"path": "b.csv", "name": "state"}]})
     assert [s.name for s in two.event_sources()] == ["city_2024", "state"]
     same = region_of({"crashes": [{"path": "x/a.csv"}, {"path": "y/a.csv"}]})
-    with pytest.raises(RegionError, match="^two sources of crashes are called a; give each a `name` in a region file$"):
+    with pytest.raises(
+        RegionError, match=r"^two sources of crashes are called a; give each a `name` in a region file$"
+    ):
         same.event_sources()
 
 
