@@ -26,7 +26,7 @@ lint: $(VENV)/.tested
 	$(BIN)/mypy
 
 bench: $(VENV)/.benched ## speed and memory beside their rivals, as ratios
-	$(BIN)/python -m pytest tests/benchmarks -m "" --benchmark-only --benchmark-columns=min,median,rounds -p no:xdist
+	$(BIN)/python -m pytest tests/benchmarks/bench_*.py --benchmark-only --benchmark-columns=min,median,rounds -p no:xdist
 
 clean: ## remove what the targets here made
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+
+# two test processes with two threads each on two cores would mostly wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

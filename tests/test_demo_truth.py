@@ -54,7 +54,7 @@ def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     tile(read_region(metro.region), folder / "dataset")
     tiles = tiles_at(folder / "dataset")
     assert tiles.dataset is not None
-    settings = resolved(TrainSettings(**SETTINGS))
+    settings = resolved(SETTINGS)
     cut = tiles.dataset.manifest["label"]
     label = label_of(tiles.frame, tiles.columns, tiles.eligible, None, None, str(tiles.path), cut)
     columns, _ = chosen_facts(tiles.columns, settings, label)

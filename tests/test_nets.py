@@ -48,6 +48,19 @@ def test_the_layers_stand_in_the_order_of_the_first_version() -> None:
     assert (tabular(facts) < 0).any(), "no ReLU after the 32"
 
 
+def test_dropout_stands_before_relu_in_the_image_and_after_it_in_the_facts() -> None:
+    given: dict[str, list[Tensor]] = {"image": [], "facts": []}
+    cnn, tabular = BasicCNN(size=32, dropout=0.5), TabularNN(5, dropout=0.5)
+    cnn.dropout.register_forward_hook(lambda _module, inputs, _output: given["image"].append(inputs[0]))
+    tabular.dropout.register_forward_hook(lambda _module, inputs, _output: given["facts"].append(inputs[0]))
+    cnn(torch.rand(4, 3, 32, 32))
+    tabular(torch.randn(4, 5))
+    assert [x.shape[1] for x in given["image"]] == [120, 64]
+    assert [x.shape[1] for x in given["facts"]] == [64, 128]
+    assert all((x < 0).any() for x in given["image"])
+    assert all((x >= 0).all() for x in given["facts"])
+
+
 @pytest.mark.parametrize("size", [16, 64, 97, 128, 196])
 def test_other_sizes_follow(size: int) -> None:
     assert BasicCNN(size=size, out=7, dropout=0.3)(torch.rand(2, 3, size, size)).shape == (2, 7)

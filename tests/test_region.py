@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tomllib
 from datetime import date
 from pathlib import Path
 
 import pytest
 
+from roadrisk.demonstration import COLS, ROWS
 from roadrisk.errors import RegionError
 from roadrisk.region import Region, read_region, region_of, with_flags
+from roadrisk.sources.demo import region_toml
+from roadrisk.sources.demo_city import city_plan
 
 REGIONS = Path(__file__).parents[1] / "regions"
 
@@ -139,6 +143,15 @@ def test_crash_sources_are_named_by_their_file_when_there_are_several() -> None:
         RegionError, match=r"^two sources of crashes are called a; give each a `name` in a region file$"
     ):
         same.event_sources()
+
+
+def test_the_demos_region_is_the_one_that_demo_writes() -> None:
+    shipped = tomllib.loads((REGIONS / "demo.toml").read_text())
+    written = tomllib.loads(region_toml(city_plan(0, ROWS, COLS)))
+    for name in ("imagery", "roads", "crashes"):
+        for source in shipped[name]:
+            source["path"] = source["path"].removeprefix("${ROADRISK_DEMO}/")
+    assert shipped == written
 
 
 def test_defaults_stand_once() -> None:

@@ -88,7 +88,8 @@ def label_of(
         flags[values.isna().to_numpy() | ~eligible] = np.nan
         if column == DEFAULT and cut is not None:
             measure = frame[cut["measure"]].to_numpy(dtype=float, na_value=np.nan)
-            return Label(flags, measure, column, cut["measure"], cut["t"], None, known[column].meaning)
+            meaning = f"High risk: {cut['measure']} is at least {cut['t']:g}."
+            return Label(flags, measure, column, cut["measure"], cut["t"], None, meaning)
         return Label(flags, np.nan_to_num(flags), column, None, None, str(high), f"{column} is {high}.")
     return _top_fifth(frame, column, eligible & values.notna().to_numpy(), where)
 

@@ -135,7 +135,7 @@ def mercator_picture(overview: Overview, limit_px: int = PICTURE_LIMIT_PX) -> Pi
         overview.crs, MERCATOR, width, height, *overview.bounds
     )
     shrink = max(1.0, max(cols, rows) / limit_px)
-    transform *= Affine.scale(shrink)
+    transform = transform @ Affine.scale(shrink)
     cols, rows = math.ceil(cols / shrink - 1e-9), math.ceil(rows / shrink - 1e-9)
     moved = np.zeros((4, rows, cols), dtype=np.uint8)
     with rasterio.Env(GDAL_NUM_THREADS="2"):
@@ -150,7 +150,7 @@ def mercator_picture(overview: Overview, limit_px: int = PICTURE_LIMIT_PX) -> Pi
             dst_alpha=4,
             resampling=Resampling.average if shrink > 1 else Resampling.bilinear,
         )
-    x, y = transform * (np.array([0, cols, cols, 0]), np.array([0, 0, rows, rows]))
+    x, y = transform @ (np.array([0, cols, cols, 0]), np.array([0, 0, rows, rows]))
     lng, lat = Transformer.from_crs(MERCATOR, WGS84, always_xy=True).transform(x, y)
     corners = [(float(a), float(b)) for a, b in zip(lng.round(9), lat.round(9), strict=True)]
     return Picture(np.ascontiguousarray(moved.transpose(1, 2, 0)), corners)

@@ -21,7 +21,14 @@ WGS84 = "EPSG:4326"
 
 SCORE_COLUMNS = (
     Column("tile_id", "object", "", "info", "none", "name of the tile, the same for everybody"),
-    Column("risk", "float64", "", "info", "none", "calibrated risk from 0 to 1; empty where not scored"),
+    Column(
+        "risk",
+        "float64",
+        "",
+        "info",
+        "none",
+        "the model's probability of high risk, from 0 to 1, not calibrated; empty where not scored",
+    ),
     Column(
         "rank", "int64", "", "info", "none", "place among the scored tiles; 1 is the riskiest, ties share it"
     ),
@@ -187,7 +194,7 @@ def scored_tiles(
 
     Raises
     ------
-    LayerError : a fact has the name of a score's field, or the numbers of rows differ.
+    LayerError : a fact has the name of a score's field, a value is infinite, or the numbers of rows differ.
     """
     lengths = {len(scores)} | ({len(facts)} if facts is not None else set())
     if len(lengths) > 1:
@@ -211,4 +218,8 @@ def scored_tiles(
         raise LayerError(f"scores lack {', '.join(missing)}; a layer has each of these fields")
     known = {name: getattr(values, "array", values) for name, values in fields.items()}
     more = {column.name: facts[column.name].array for column in fact_columns} if facts is not None else {}
-    return Scored(pd.DataFrame({**known, **more}), (*SCORE_COLUMNS, *fact_columns), places, about)
+    table = pd.DataFrame({**known, **more})
+    endless = [name for name in table.select_dtypes("number") if np.isinf(table[name].astype(float)).any()]
+    if endless:
+        raise LayerError(f"{', '.join(endless)} holds infinite values, which no layer can; leave them empty")
+    return Scored(table, (*SCORE_COLUMNS, *fact_columns), places, about)

@@ -1,0 +1,259 @@
+"""Layers: each form as its standard asks, the same values in all, whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
+import pyogrio
+import pytest
+import shapely
+from pyproj import Transformer
+from scored_examples import ABOUT, FACTS, GRID, facts, overview, score_columns, scored_at, scored_grid
+
+from roadrisk.errors import LayerError
+from roadrisk.files import TEMPORARY
+from roadrisk.grid import LngLatBbox, grid_of_zoom
+from roadrisk.maps import layers
+from roadrisk.maps.layers import WRITERS, write_layers
+from roadrisk.maps.scored import GivenShapes, given_points, scored_tiles
+
+FIELDS = ["tile_id", "risk", "rank", "percentile", "band", "has_image", "has_facts", "label", "in_training"]
+
+
+def _geojson(path: Path) -> dict:
+    def refused(token: str) -> None:
+        raise ValueError(f"{token} is not JSON")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refused)
+
+
+def _same_values(found: pd.DataFrame, scored: pd.DataFrame) -> None:
+    for name in scored:
+        here, there = found[name].astype(object), scored[name].astype(object)
+        assert here.isna().tolist() == there.isna().tolist(), name
+        known = there.notna().to_numpy()
+        if name in ("risk", "percentile", "road_m"):
+            np.testing.assert_allclose(here[known].astype(float), there[known].astype(float), rtol=1e-15)
+        else:
+            assert [v == w for v, w in zip(here[known], there[known], strict=True)] == [True] * known.sum(), (
+                name
+            )
+
+
+@pytest.mark.parametrize(
+    "grid", [GRID, grid_of_zoom(LngLatBbox(-71.15, 42.34, -71.10, 42.37), 14)], ids=["utm", "xyz"]
+)
+def test_geojson_is_rfc_7946(tmp_path: Path, grid: object) -> None:
+    scored = scored_grid(grid)
+    write_layers(scored, [tmp_path / "a.geojson"])
+    text = (tmp_path / "a.geojson").read_text(encoding="utf-8")
+    found = _geojson(tmp_path / "a.geojson")
+    assert found["type"] == "FeatureCollection"
+    assert "crs" not in found  # RFC 7946, 4
+    assert len(found["features"]) == grid.size
+    rows, cols = grid.every_tile()
+    corners = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True)
+    for feature, row, col in zip(found["features"], rows, cols, strict=True):
+        (ring,) = feature["geometry"]["coordinates"]
+        assert ring[0] == ring[-1]  # 3.1.6
+        assert shapely.LinearRing(ring).is_ccw  # 3.1.6
+        left, bottom, right, top = grid.tile_bounds(int(row), int(col))
+        for x, y in ((left, bottom), (right, bottom), (right, top), (left, top)):
+            away = np.abs(np.array(ring) - corners.transform(x, y)).max(axis=1).min()
+            assert away < 1e-7  # 4
+    numbers = [
+        number
+        for line in text.splitlines()
+        if '"geometry"' in line
+        for number in line.split('"coordinates":')[1]
+        .strip("[]},")
+        .replace("[", "")
+        .replace("]", "")
+        .split(",")
+    ]
+    assert max(len(n.partition(".")[2]) for n in numbers) == 7
+
+
+def test_geojson_carries_fields_and_words(tmp_path: Path) -> None:
+    scored = scored_grid()
+    write_layers(scored, [tmp_path / "a.geojson"])
+    found = _geojson(tmp_path / "a.geojson")
+    properties = pd.DataFrame([f["properties"] for f in found["features"]])
+    assert properties.columns.tolist() == [*FIELDS, "road_m", "town"]
+    _same_values(properties, scored.table)
+    assert found["attribution"] == ABOUT.attribution
+    assert found["licence"] == ABOUT.licence
+    assert found["roadrisk"]["model"] == ABOUT.model
+    assert found["roadrisk"]["windows"] == {"label": ["2024-01-01", "2025-01-01"]}
+    assert found["roadrisk"]["columns"][-1]["meaning"] == "name of the town"
+    assert len(geopandas.read_file(tmp_path / "a.geojson")) == GRID.size
+
+
+def test_geojson_turns_given_rings_right_handed_and_keeps_holes(tmp_path: Path) -> None:
+    clockwise = shapely.Polygon([(0, 0), (0, 9), (9, 9), (9, 0)], holes=[[(1, 1), (2, 1), (2, 2), (1, 2)]])
+    places = GivenShapes(np.array([clockwise, None]), "EPSG:4326")
+    write_layers(scored_at(places, np.array(["a", "b"])), [tmp_path / "a.geojson"])
+    there, nowhere = (f["geometry"] for f in _geojson(tmp_path / "a.geojson")["features"])
+    outer, hole = there["coordinates"]
+    assert shapely.LinearRing(outer).is_ccw
+    assert not shapely.LinearRing(hole).is_ccw
+    assert nowhere is None
+
+
+def test_geopackage_keeps_exact_squares_in_the_grids_crs(tmp_path: Path) -> None:
+    scored = scored_grid()
+    write_layers(scored, [tmp_path / "a.gpkg"])
+    found = geopandas.read_file(tmp_path / "a.gpkg")
+    assert found.crs == GRID.crs
+    squares = GRID.cells(*GRID.every_tile())
+    assert shapely.equals_exact(found.geometry.to_numpy(), squares, tolerance=0).all()
+    _same_values(found, scored.table)
+    info = pyogrio.read_info(tmp_path / "a.gpkg")
+    assert info["geometry_type"] == "Polygon"
+    assert info["layer_metadata"]["ATTRIBUTION"] == ABOUT.attribution
+    assert info["layer_metadata"]["LICENCE"] == ABOUT.licence
+    assert json.loads(info["layer_metadata"]["ROADRISK"])["model"] == ABOUT.model
+
+
+def test_parquet_is_geoparquet_1_1_with_covering(tmp_path: Path) -> None:
+    scored = scored_grid()
+    write_layers(scored, [tmp_path / "a.parquet"])
+    metadata = pyarrow.parquet.read_schema(tmp_path / "a.parquet").metadata
+    geo = json.loads(metadata[b"geo"])
+    assert geo["version"] == "1.1.0"
+    assert geo["columns"]["geometry"]["covering"]["bbox"]["xmin"] == ["bbox", "xmin"]
+    told = json.loads(metadata[b"roadrisk"])
+    assert (told["licence"], told["attribution"], told["model"]) == (
+        ABOUT.licence,
+        ABOUT.attribution,
+        ABOUT.model,
+    )
+    found = geopandas.read_parquet(tmp_path / "a.parquet")
+    assert found.crs == GRID.crs
+    assert shapely.equals_exact(found.geometry.to_numpy(), GRID.cells(*GRID.every_tile()), tolerance=0).all()
+    _same_values(found, scored.table)
+    row = geopandas.read_parquet(tmp_path / "a.parquet", bbox=tuple(GRID.tile_bounds(2, 3)))
+    assert GRID.tile_id(2, 3) in set(row["tile_id"])
+    assert len(row) <= 9
+
+
+def test_csv_comes_back_as_it_went(tmp_path: Path) -> None:
+    scored = scored_grid()
+    write_layers(scored, [tmp_path / "a.csv"])
+    found = pd.read_csv(tmp_path / "a.csv")
+    assert found.columns.tolist()[:2] == ["lon", "lat"]
+    _same_values(found, scored.table)
+    lng, lat = GRID.centres(*GRID.every_tile(), "EPSG:4326")
+    np.testing.assert_allclose(found["lon"], lng, atol=1e-7)
+    np.testing.assert_allclose(found["lat"], lat, atol=1e-7)
+
+
+def test_points_of_a_table_are_written_as_points(tmp_path: Path) -> None:
+    places = given_points([-71.1, np.nan, -71.2], [42.3, 42.3, 42.4])
+    scored = scored_at(places, np.array(["a", "b", "c"]))
+    write_layers(scored, [tmp_path / f"a{suffix}" for suffix in WRITERS])
+    for suffix in (".geojson", ".gpkg", ".parquet"):
+        read = geopandas.read_parquet if suffix == ".parquet" else geopandas.read_file
+        shapes = read(tmp_path / f"a{suffix}").geometry
+        assert shapes[0].equals(shapely.Point(-71.1, 42.3))
+        assert shapes[1] is None
+    assert pd.read_csv(tmp_path / "a.csv")["lon"].isna().tolist() == [False, True, False]
+
+
+def test_tiles_without_a_place_go_to_csv_only(tmp_path: Path) -> None:
+    scored = scored_at(None, np.array(["a", "b"]))
+    write_layers(scored, [tmp_path / "a.csv"])
+    assert pd.read_csv(tmp_path / "a.csv").columns.tolist() == [*FIELDS, "road_m", "town"]
+    with pytest.raises(
+        LayerError, match=r"a\.gpkg needs to know where tiles are.*lon and lat.*or write \.csv"
+    ):
+        write_layers(scored, [tmp_path / "b.csv", tmp_path / "a.gpkg"])
+    assert not (tmp_path / "b.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["good.csv", "a.shp"],
+            r"a\.shp has no known suffix; use one of \.geojson \.gpkg \.parquet \.csv \.html$",
+        ),
+        (
+            ["good.csv", "nowhere/a.csv"],
+            r"nowhere is not a folder, so a\.csv cannot be written there; make it first$",
+        ),
+        (["good.csv", "folder.csv"], r"folder\.csv is a folder; give the name of a file$"),
+        (["good.csv", "good.csv"], r"good\.csv is asked for twice"),
+        (["good.csv", "/proc/a.csv"], r"/proc cannot be written to: .*; use another folder$"),
+    ],
+)
+def test_paths_are_checked_before_anything_is_written(tmp_path: Path, names: list[str], message: str) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(LayerError, match=message):
+        write_layers(scored_grid(), [tmp_path / name for name in names])
+    assert [p.name for p in tmp_path.iterdir()] == ["folder.csv"]
+
+
+@pytest.mark.parametrize("fails_at", range(len(WRITERS)))
+def test_all_layers_are_replaced_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    outs = [tmp_path / f"a{suffix}" for suffix in WRITERS]
+    for out in outs:
+        out.write_text("old")
+    writer = WRITERS[outs[fails_at].suffix]
+
+    def full(scored: object, picture: object, path: Path) -> None:
+        writer(scored, picture, path)
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setitem(layers.WRITERS, outs[fails_at].suffix, full)
+    with pytest.raises(LayerError, match=r"cannot be written: .*No space left on device.*; free space"):
+        write_layers(scored_grid(), outs, overview())
+    assert [out.read_text() for out in outs] == ["old"] * len(outs)
+    assert sorted(tmp_path.iterdir()) == sorted(outs)
+
+
+def test_layers_appear_under_their_names_only_when_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced: list[tuple[str, int]] = []
+    replace = os.replace
+
+    def watched(source: Path, target: Path) -> None:
+        assert Path(source).parent == Path(target).parent
+        replaced.append((Path(source).name, len(list(tmp_path.glob(f"{TEMPORARY}*")))))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+    outs = [tmp_path / f"a{suffix}" for suffix in WRITERS]
+    assert write_layers(scored_grid(), outs, overview()) == outs
+    # all temporaries stand before the first takes its name
+    assert [left for _, left in replaced] == [5, 4, 3, 2, 1]
+    assert {name for name, _ in replaced} == {f"{TEMPORARY}{out.name}" for out in outs}
+    assert sorted(tmp_path.iterdir()) == sorted(outs)
+
+
+def test_facts_that_no_layer_can_hold_are_refused() -> None:
+    names = np.array(["a", "b", "c"])
+    with pytest.raises(LayerError, match="scores and facts differ in rows"):
+        scored_tiles(score_columns(names), None, ABOUT, facts(2), FACTS)
+    with pytest.raises(LayerError, match="road_m holds infinite values"):
+        scored_tiles(score_columns(names), None, ABOUT, facts(3).assign(road_m=[1, np.inf, 2]), FACTS)
+    named_risk = facts(3).rename(columns={"road_m": "risk"})
+    with pytest.raises(LayerError, match="facts are called risk"):
+        scored_tiles(
+            score_columns(names),
+            None,
+            ABOUT,
+            named_risk,
+            (type(FACTS[0])(**{**FACTS[0].as_json(), "name": "risk"}),),
+        )
+    with pytest.raises(LayerError, match="scores lack has_image"):
+        scored_tiles(score_columns(names).drop(columns="has_image"), None, ABOUT)
