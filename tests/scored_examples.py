@@ -76,5 +76,5 @@ def overview(grid: Grid = GRID, side_px: int = 20, noise: bool = False) -> Overv
     pixels = np.zeros((4, height, width), dtype=np.uint8)
     pixels[2:] = 255
     pixels[:, : height // 2, : width // 2] = np.array([255, 0, 0, 255])[:, None, None]
-    pixels[3, height // 2 :, width // 2 :] = 0
+    pixels[:, height // 2 :, width // 2 :] = 0
     return Overview(pixels, grid.bounds, grid.crs)

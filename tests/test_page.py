@@ -206,6 +206,13 @@ def test_the_picture_lies_where_its_region_lies() -> None:
     assert (picture.pixels[(u < -margin) | (v > 1 + margin)][:, 3] == 0).all()
 
 
+def test_what_is_clear_does_not_darken_the_picture_beside_it() -> None:
+    for limit_px in (4096, 100):
+        pixels = mercator_picture(overview(side_px=40), limit_px).pixels
+        seen = pixels[pixels[..., 3] > 0].astype(int)
+        assert (seen[:, 0] + seen[:, 2]).min() >= 253  # red and blue mix; black would lower both
+
+
 def test_a_large_picture_is_shrunk_to_the_limit() -> None:
     picture = mercator_picture(overview(side_px=40), limit_px=100)
     assert max(picture.pixels.shape[:2]) == 100

@@ -204,6 +204,8 @@ def folder(tmp_path: Path) -> Path:
         whole = (inside / name).read_bytes()
         (inside / f"cut-{name}").write_bytes(whole[: len(whole) // 2])
         (inside / f"nearly-{name}").write_bytes(whole[:-20])
+    whole = (inside / "b.jpg").read_bytes()
+    (inside / "closed-b.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
     (inside / "text.png").write_text("not a picture")
     (inside / "vrt.png").write_text(
         '<VRTDataset rasterXSize="40" rasterYSize="40"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
@@ -254,7 +256,7 @@ def test_no_path_leads_out_of_the_folder(folder: Path, path: str, said: str) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["cut-a.png", "cut-b.jpg", "nearly-a.png", "nearly-b.jpg", "text.png", "vrt.png"]
+    "name", ["cut-a.png", "cut-b.jpg", "nearly-a.png", "nearly-b.jpg", "closed-b.jpg", "text.png", "vrt.png"]
 )
 def test_a_broken_or_foreign_file_is_named_with_its_row(folder: Path, name: str) -> None:
     files = FilePictures(folder, ("a.png", name), (2, 3), 20)

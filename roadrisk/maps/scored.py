@@ -219,7 +219,9 @@ def scored_tiles(
     known = {name: getattr(values, "array", values) for name, values in fields.items()}
     more = {column.name: facts[column.name].array for column in fact_columns} if facts is not None else {}
     table = pd.DataFrame({**known, **more})
-    endless = [name for name in table.select_dtypes("number") if np.isinf(table[name].astype(float)).any()]
+    endless = [
+        str(name) for name in table.select_dtypes("number") if np.isinf(table[name].astype(float)).any()
+    ]
     if endless:
         raise LayerError(f"{', '.join(endless)} holds infinite values, which no layer can; leave them empty")
     return Scored(table, (*SCORE_COLUMNS, *fact_columns), places, about)
