@@ -295,11 +295,17 @@ def test_settings_follow_the_encoder_and_refuse_contradictions() -> None:
 
 def test_settings_from_names() -> None:
     assert settings_from({"epochs": 3, "features": ["a", "b"]}).features == ("a", "b")
-    with pytest.raises(UsageError, match=r"^setting folds = 1: input should be greater than or equal to 2"):
+    with pytest.raises(
+        UsageError, match=r"^settings: folds: input should be greater than or equal to 2, not 1$"
+    ):
         settings_from({"folds": 1})
-    with pytest.raises(UsageError, match=r"^setting encoder = 'vgg': input should be 'basic' or 'resnet34'"):
+    with pytest.raises(
+        UsageError, match=r"^settings: encoder: input should be 'basic' or 'resnet34', not 'vgg'$"
+    ):
         settings_from({"encoder": "vgg"})
-    with pytest.raises(UsageError, match=r"did you mean 'learning_rate'"):
+    with pytest.raises(
+        UsageError, match=r"^settings: unknown key 'learnrate'; did you mean learning_rate\?$"
+    ):
         settings_from({"learnrate": 1})
 
 

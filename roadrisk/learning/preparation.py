@@ -5,10 +5,8 @@ Everything here is learned from training rows only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,18 +78,6 @@ class Preparation:
             density = _density(values[:, place[fact.column]], fact.per_km2, fact.years, area_km2)
             out[:, index] = (np.where(np.isnan(density), fact.fill, density) - fact.mean) / fact.std
         return out
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values; `preparation_from_json` gives the preparation back."""
-        return asdict(self)
-
-
-def preparation_from_json(fields: Mapping[str, Any]) -> Preparation:
-    """The preparation that `as_json` wrote."""
-    return Preparation(
-        tuple(Fact(**fact) for fact in fields["facts"]),
-        tuple((str(name), str(reason)) for name, reason in fields["dropped"]),
-    )
 
 
 def learned_preparation(values: FloatArray, columns: tuple[Column, ...], area_km2: FloatArray) -> Preparation:

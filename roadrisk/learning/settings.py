@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from roadrisk.errors import UsageError
+from roadrisk.schema import checked
 
 Encoder = Literal["basic", "resnet34"]
 Inputs = Literal["both", "image", "facts"]
@@ -91,21 +91,10 @@ def settings_from(given: Mapping[str, Any]) -> TrainSettings:
     >>> settings_from({"epoch": 3})
     Traceback (most recent call last):
     ...
-    roadrisk.errors.UsageError: settings have no 'epoch'; did you mean 'epochs'?
+    roadrisk.errors.UsageError: settings: unknown key 'epoch'; did you mean epochs?
     """
-    names = [field.name for field in fields(TrainSettings)]
-    for name in given:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-            raise UsageError(f"settings have no {name!r}; {hint}")
-    try:
-        return TypeAdapter(TrainSettings).validate_python(dict(given))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise UsageError(
-            f"setting {first['loc'][0]!s} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
-        ) from None
+    settings: TrainSettings = checked(TrainSettings, given, "settings", UsageError)
+    return settings
 
 
 def resolved(settings: TrainSettings) -> TrainSettings:
