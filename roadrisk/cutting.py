@@ -299,8 +299,9 @@ def _finished(jobs: Sequence[PartJob], workers: int) -> Generator[PartDone, None
             yield from (future.result() for future in done)
     except BrokenProcessPool:
         raise DatasetError(
-            "a process that cut pictures died, as when memory runs out; run the same command again with "
-            f"--workers {max(1, workers // 2)}: finished parts are kept"
+            "a process that cut pictures died, as when memory runs out; run the same again with "
+            f"{max(1, workers // 2)} workers: finished parts are kept; in a script, call it under "
+            "`if __name__ == '__main__':`"
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -34,6 +34,7 @@ from roadrisk.mosaic import part_path, parts_path
 from roadrisk.overview import overview_path, vrt_files
 from roadrisk.progress import Progress, silent
 from roadrisk.region import EventSource, ImagerySource, LineSource, Region
+from roadrisk.sources.account import Account
 from roadrisk.sources.events import Events, read_events
 from roadrisk.sources.imagery import Sheets, found_sheets
 from roadrisk.sources.lines import Lines, read_lines
@@ -362,8 +363,19 @@ def _sources_as_json(records: Records) -> list[dict[str, Any]]:
         for r in records.tables
     ]
     if records.sheets:
-        known.insert(0, {"name": VIEW, "account": None, "understood": list(records.sheets.understood)})
+        known.insert(
+            0,
+            {
+                "name": VIEW,
+                "account": _sheet_account(records.sheets).as_json(),
+                "understood": list(records.sheets.understood),
+            },
+        )
     return known
+
+
+def _sheet_account(sheets: Sheets) -> Account:
+    return Account(VIEW, len(sheets) + sheets.outside, len(sheets), {}, sheets.outside)
 
 
 def _summary(region: Region, records: Records, facts: Facts, threshold: Threshold | None) -> list[str]:
@@ -374,14 +386,15 @@ def _summary(region: Region, records: Records, facts: Facts, threshold: Threshol
         covered = int((values[f"coverage_{VIEW}"] >= region.min_coverage).sum())
         dropped = "; the others are dropped" if region.drop_uncovered else ""
         said.append(
-            f"{VIEW}: {covered:,} tiles have at least {region.min_coverage:.0%} of a picture{dropped}"
+            f"{VIEW}: {len(records.sheets):,} sheets used, {records.sheets.outside:,} outside the grid; "
+            f"{covered:,} tiles have at least {region.min_coverage:.0%} of a picture{dropped}"
         )
     said += [str(table.account) for table in records.tables]
     said += [f"{e.name}: {_sum(values, f'{e.name}_label'):,} in the label window" for e in records.events]
     if records.roads:
         said.append(
-            f"roads: {tiles_without(values['road_m']):.0%} of tiles have none; no coverage is declared, so a "
-            "tile without counts as having none"
+            f"roads: {tiles_without(values['road_m']):.0%} of tiles have none; no coverage is declared, so "
+            "these count as having no road, and get no label"
         )
         said += [_far_from_roads(events, records.roads, records.grid) for events in records.events]
     said.append(f"{int(values['eligible'].sum()):,} tiles are eligible")

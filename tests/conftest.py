@@ -12,11 +12,16 @@ from typing import NamedTuple
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
 
 from roadrisk.dataset import Dataset
 from roadrisk.region import read_region
 from roadrisk.sources.demo import Metro, made_up_metro
 from roadrisk.tiling import tile
+
+# machines are shared: how long an example takes is no promise of ours
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

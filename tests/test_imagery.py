@@ -162,6 +162,14 @@ def test_no_such_file() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["xyz:USGS.USImagery", "https://a.example/{z}/{x}/{y}.png", "stac:naip"])
+def test_a_tile_server_is_not_read_yet(name: str) -> None:
+    assert message([name]) == (
+        f"{name} is a tile server or a catalogue, which this version does not read; "
+        "download the pictures and give the folder"
+    )
+
+
 def test_a_pattern_without_match(tmp_path: Path) -> None:
     assert message([f"{tmp_path}/*.tif"]) == (
         f"the pattern {tmp_path}/*.tif matches no picture; check it, and quote it in the shell"

@@ -154,6 +154,11 @@ def _expanded(pattern: str) -> list[str]:
         return [pattern]
     if path.is_dir():
         return _in_folder(path)
+    if pattern.startswith(("xyz:", "stac:")) or "{z}" in pattern:
+        raise SourceError(
+            f"{pattern} is a tile server or a catalogue, which this version does not read; "
+            "download the pictures and give the folder"
+        )
     if pattern.startswith("/vsi") or "://" in pattern:
         return [pattern]
     if not glob.has_magic(pattern):
