@@ -6,10 +6,12 @@ Nothing heavy is imported before a command runs, so `--help` is instant.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +36,9 @@ app = typer.Typer(
 # options that take several words; click takes one, so they are joined by commas before it looks
 SEVERAL_WORDS = {"--bbox": 4, "--label-window": 2, "--feature-window": 2}
 
+ENDS_WORDS = re.compile(r"--?[A-Za-z]|.*\.toml$")  # another flag, or the region file
+INTERRUPTED = 130  # the exit code that typer makes of Ctrl-C
+
 
 class Command(TyperCommand):
     """A command whose `--bbox W S E N` may also be written `--bbox W,S,E,N`."""
@@ -55,7 +60,8 @@ def joined_words(args: list[str]) -> list[str]:
         word = rest.pop(0)
         if word in SEVERAL_WORDS and rest:
             count = 1 if "," in rest[0] else SEVERAL_WORDS[word]
-            taken, rest = rest[:count], rest[count:]
+            taken = list(takewhile(lambda text: not ENDS_WORDS.match(text), rest[:count]))
+            rest = rest[len(taken) :]
             word = f"{word}={','.join(taken)}"
         joined.append(word)
     return joined
@@ -268,9 +274,13 @@ def main() -> None:
         fail(error, 2)
     except RoadriskError as error:
         fail(error, 1)
-    except KeyboardInterrupt:
-        typer.echo("roadrisk: stopped; the same command goes on where it stopped", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.echo(
+                "roadrisk: stopped; `tile` run again goes on where it stopped, other commands start over",
+                err=True,
+            )
+        raise
 
 
 def fail(error: Exception, code: int) -> None:
@@ -337,7 +347,7 @@ def names(text: str | None) -> list[str] | None:
 
 def sources(paths: list[str] | None) -> list[dict[str, str]] | None:
     """Source flags as the region file writes them."""
-    return [{"path": p} for p in paths] if paths else None
+    return [{"path": str(Path(p).expanduser()) if p.startswith("~") else p} for p in paths] if paths else None
 
 
 def report(lines: list[str], quiet: bool) -> None:

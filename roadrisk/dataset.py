@@ -22,6 +22,7 @@ from roadrisk.mosaic import MosaicReader
 FORMAT = 1
 MANIFEST = "dataset.json"
 RUN = "run.json"
+FOLDERS = ("views", "events", "lines", "rejected")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,14 @@ class Dataset:
     def tiles(self) -> pd.DataFrame:
         """A row a tile in (row, col) order: `tile_id`, `row`, `col` and the columns, without geometry."""
         names = ["tile_id", "row", "col", *(c.name for c in self.columns)]
-        return pd.read_parquet(self.path / "tiles.parquet", columns=names)
+        file = self.path / "tiles.parquet"
+        try:
+            return pd.read_parquet(file, columns=names)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise DatasetError(
+                f"{file} is damaged ({reason}); copy the dataset again or tile again"
+            ) from None
 
     def view(self, name: str) -> View:
         """The view of that name.
@@ -102,17 +110,29 @@ def read_dataset(path: Path) -> Dataset:
         raise DatasetError(f"{path} is no dataset: it holds no {MANIFEST}; make one with `roadrisk tile`")
     manifest = _parsed(manifest_path)
     known = manifest.get("format")
-    if not isinstance(known, int):
+    if not isinstance(known, int) or isinstance(known, bool) or known < 1:
         raise DatasetError(f"{manifest_path} is not a roadrisk dataset: it has no format number")
     if known > FORMAT:
         raise DatasetError(
             f"{path} has format {known}, newer than this roadrisk reads ({FORMAT}); upgrade roadrisk"
         )
+    try:
+        return _described(path, manifest)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(
+            f"{manifest_path} is damaged ({type(error).__name__}: {error}); tile again"
+        ) from None
+
+
+def _described(path: Path, manifest: dict[str, Any]) -> Dataset:
     missing = [name for name in manifest["files"] if not (path / name).is_file()]
     if missing:
         raise DatasetError(
             f"{path} lacks {missing[0]}, which its {MANIFEST} names; copy it again or tile again"
         )
+    absent = {"name", "windows", "label", "sources", "rights", "summary"} - set(manifest)
+    if absent:
+        raise KeyError(min(absent))
     return Dataset(
         path=path,
         grid=Grid(**manifest["grid"]),
@@ -146,6 +166,11 @@ def writing(path: Path, plan: dict[str, Any], overwrite: bool) -> Iterator[None]
         write_json(path / RUN, plan)
         try:
             yield
+        except OSError as error:
+            _remove_if_bare(path, made)
+            raise DatasetError(
+                f"cannot write {path} ({error.strerror or error}); mend that and run the same command again"
+            ) from error
         except BaseException:
             _remove_if_bare(path, made)
             raise
@@ -187,7 +212,7 @@ def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
 def _parsed(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path} is damaged: {error}") from None
     if not isinstance(value, dict):
         raise DatasetError(f"{path} is damaged: it holds no table")
@@ -204,6 +229,11 @@ def _make_folder(path: Path) -> None:
 
 
 def _checked_folder(path: Path, plan: dict[str, Any], overwrite: bool) -> None:
+    links = [f for name in FOLDERS for f in (path / name, *(path / name).rglob("*")) if f.is_symlink()]
+    if links:
+        raise DatasetError(
+            f"{links[0]} is a link, and what it points to is not ours; remove it, or choose another -o"
+        )
     if (path / MANIFEST).is_file():
         if not overwrite:
             raise DatasetError(
@@ -219,7 +249,7 @@ def _checked_folder(path: Path, plan: dict[str, Any], overwrite: bool) -> None:
                     "run that plan again, give --overwrite, or another -o"
                 )
             _remove_dataset(path)
-    elif any(f.name != ".lock" and not f.name.startswith(TEMPORARY) for f in path.iterdir()):
+    elif any(not f.name.startswith(TEMPORARY) for f in path.iterdir()):
         raise DatasetError(f"{path} is not empty and not a roadrisk dataset; choose another -o")
 
 
@@ -246,10 +276,15 @@ def _owned_files(path: Path) -> list[Path]:
         manifest = _parsed(path / MANIFEST)
         if not isinstance(manifest.get("format"), int):
             raise DatasetError(f"{path / MANIFEST} is not ours; nothing was removed: choose another -o")
-        names = [*manifest["files"], MANIFEST]
+        listed = manifest.get("files")
+        names = (
+            [*(name for name in listed if isinstance(name, str)), MANIFEST]
+            if isinstance(listed, list)
+            else []
+        )
     else:
         names = ["tiles.parquet"]
-        for folder in ("views", "events", "lines", "rejected"):
+        for folder in FOLDERS:
             names += [str(f.relative_to(path)) for f in (path / folder).rglob("*") if f.is_file()]
     root = path.resolve()
     owned = [(path / name) for name in [*names, RUN]]
@@ -274,6 +309,5 @@ def _remove_if_bare(path: Path, made: bool) -> None:
     remove_temporaries(path)
     if not any((path / folder).is_dir() for folder in ("views", "events")):
         (path / RUN).unlink(missing_ok=True)
-        if made and all(f.name == ".lock" for f in path.iterdir()):
-            (path / ".lock").unlink(missing_ok=True)
+        if made and not any(path.iterdir()):
             path.rmdir()

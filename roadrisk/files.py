@@ -86,15 +86,14 @@ def locked(folder: Path) -> Iterator[None]:
     ------
     DatasetError : another run holds it.
     """
-    lock = folder / ".lock"
-    with lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DatasetError(
-                f"{folder} is being written by another run; wait for it or use another folder"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+    # the folder itself is locked: a lock file would have to be removed, and could be a link
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise DatasetError(
+            f"{folder} is being written by another run; wait for it or use another folder"
+        ) from None
+    finally:
+        os.close(descriptor)

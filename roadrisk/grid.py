@@ -320,12 +320,14 @@ class Grid:
         if self.scheme == "zoom":
             world = 2.0**self.zoom_level
             epsilon = 1e-14 * world  # mercantile's, in its unit square
-            u, v = np.where(u >= world, world - 0.5, u), np.where(v >= world, world - 0.5, v)
             u, v = np.where(u < 0, 0.0, u), np.where(v < 0, 0.0, v)
         else:
             epsilon = 1e-9
         with np.errstate(invalid="ignore"):
-            col, row = np.floor(u + epsilon) - self.x0, np.floor(v + epsilon) - self.y0
+            col, row = np.floor(u + epsilon), np.floor(v + epsilon)
+            if self.scheme == "zoom":  # epsilon must not lift a point over the edge of the world
+                col, row = np.minimum(col, world - 1), np.minimum(row, world - 1)
+            col, row = col - self.x0, row - self.y0
             inside = (row >= 0) & (row < self.rows) & (col >= 0) & (col < self.cols)
         return (
             np.where(inside, row, -1).astype(np.int64),

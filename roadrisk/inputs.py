@@ -18,10 +18,11 @@ from pyproj import Transformer
 from roadrisk.columns import Column
 from roadrisk.dataset import Dataset, read_dataset
 from roadrisk.errors import DatasetError, SourceError
-from roadrisk.files import sha256_of
+from roadrisk.files import digest_of, sha256_of
 from roadrisk.grid import FloatArray, IntArray, LngLatBbox, grid_of_shape
 from roadrisk.learning.pictures import FilePictures, MosaicPictures, Pictures, file_inside, picture_of
 from roadrisk.maps.scored import GivenShapes, GridTiles, Places, given_points
+from roadrisk.sources.tables import checked_names
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 NOT_FACTS = ("image_path", "tile_id", "id", "lon", "lat", "geometry")
@@ -38,7 +39,7 @@ class Tiles:
     path : of the dataset or table; what is computed from its pictures is kept beside it.
     frame : N rows with `tile_id` and the columns.
     columns : what is known of the columns of `frame`.
-    keys : (N,) names that tell a tile from every other one in the world, or as nearly as is known.
+    keys : (N,) names by which a model knows a tile that it was trained on.
     has_image : (N,) bool.
     eligible : (N,) bool, whether a model is trained and judged on the tile.
     scored : (N,) bool, whether a layer gives the tile a score.
@@ -133,8 +134,8 @@ def tiles_of_dataset(dataset: Dataset, view: str = "aerial") -> Tiles:
         reader = dataset.reader(view)
         return MosaicPictures(reader, rows[has_image], cols[has_image], size_px, views[0].digest)
 
-    # the ids of a `shape` grid are only its own
-    whose = "" if grid.scheme != "shape" else f"{dataset.plan}/"
+    # ids of a `shape` grid say nothing of where it lies
+    whose = "" if grid.scheme != "shape" else f"{digest_of(grid.as_json())[:16]}/"
     return Tiles(
         name=dataset.manifest["name"],
         identity=dataset.plan,
@@ -162,7 +163,8 @@ def tiles_of_table(path: Path) -> Tiles:
 
     Raises
     ------
-    SourceError : no `image_path`, no rows, or a column named twice.
+    SourceError : no `image_path`, no rows, a column or a tile named twice, a place outside the world, or a
+        picture that is not in the table's folder.
     """
     frame, geometry = _read_table(path)
     if "image_path" not in frame:
@@ -174,10 +176,13 @@ def tiles_of_table(path: Path) -> Tiles:
         raise SourceError(f"{path} has no rows")
     identity = sha256_of(path)
     named = frame["image_path"].notna().to_numpy()
-    places = geometry or _places(frame)
-    digits = len(str(len(frame)))
-    names = next((frame[c] for c in ("tile_id", "id") if c in frame), None)
-    ids = [f"row{i:0{digits}d}" for i in range(len(frame))] if names is None else names.astype(str).tolist()
+    places = geometry or _places(frame, path)
+    names = next(
+        (frame[c] for c in ("tile_id", "id", "image_path") if c in frame and frame[c].notna().all()), None
+    )
+    if names is None:
+        raise SourceError(f"{path} has rows without image_path, so each row needs a tile_id")
+    ids = names.astype(str).tolist()
     if len(set(ids)) < len(ids):
         raise SourceError(f"{path} names a tile twice: {_first_twice(ids)}; give each row its own tile_id")
     paths = tuple(frame["image_path"][named].astype(str))
@@ -192,7 +197,7 @@ def tiles_of_table(path: Path) -> Tiles:
         path=path,
         frame=frame.assign(tile_id=ids),
         columns=_table_columns(frame),
-        keys=np.array([f"{identity}/{name}" for name in ids], dtype=object),
+        keys=_table_keys(path.parent, frame, ids),
         has_image=named,
         eligible=np.ones(len(frame), bool),
         scored=np.ones(len(frame), bool),
@@ -204,6 +209,17 @@ def tiles_of_table(path: Path) -> Tiles:
     )
 
 
+def _table_keys(folder: Path, frame: pd.DataFrame, ids: list[str]) -> NDArray[Any]:
+    """(N,) id, picture and its size: the same for the same rows, in whatever order or file they stand."""
+    keys = []
+    for name, picture in zip(ids, frame["image_path"], strict=True):
+        known = isinstance(picture, str)
+        keys.append(
+            f"{name}|{picture}|{file_inside(folder, picture).stat().st_size}" if known else f"{name}||"
+        )
+    return np.array(keys, dtype=object)
+
+
 def _said(dataset: Dataset | None, what: str) -> str:
     rights = dataset.manifest["rights"] if dataset else []
     return "; ".join(dict.fromkeys(r[what] or f"{r['source']}: not stated" for r in rights))
@@ -212,6 +228,8 @@ def _said(dataset: Dataset | None, what: str) -> str:
 def _read_table(path: Path) -> tuple[pd.DataFrame, GivenShapes | None]:
     try:
         if path.suffix.lower() == ".csv":
+            names = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].astype(str).tolist()
+            checked_names(names, path)
             return pd.read_csv(path), None
         if b"geo" in (pq.read_schema(path).metadata or {}):
             shapes = geopandas.read_parquet(path)
@@ -220,14 +238,31 @@ def _read_table(path: Path) -> tuple[pd.DataFrame, GivenShapes | None]:
                 shapes.geometry.to_numpy(), crs
             )
         return pd.read_parquet(path), None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, IndexError) as error:
         raise SourceError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from None
 
 
-def _places(frame: pd.DataFrame) -> Places | None:
+def _places(frame: pd.DataFrame, path: Path) -> Places | None:
     if not {"lon", "lat"} <= set(frame.columns):
         return None
-    return given_points(frame["lon"].to_numpy(float), frame["lat"].to_numpy(float))
+    degrees = {}
+    for name, most in (("lon", 180), ("lat", 90)):
+        values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+        wrong = frame[name].notna().to_numpy() & ~(np.abs(values) <= most)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise SourceError(
+                f"{path}: {int(wrong.sum()):,} rows have no usable {name}, the first is row {row} with "
+                f"{frame[name].iloc[row]!r}; degrees from -{most} to {most} are meant"
+            )
+        degrees[name] = values
+    nowhere = (degrees["lon"] == 0) & (degrees["lat"] == 0)
+    if nowhere.any():
+        raise SourceError(
+            f"{path}: {int(nowhere.sum()):,} rows lie at 0, 0, the first is row {int(nowhere.argmax())}; "
+            "empty their lon and lat if their place is not known"
+        )
+    return given_points(degrees["lon"], degrees["lat"])
 
 
 def _lattice(places: Places | None) -> tuple[IntArray, IntArray, float] | None:

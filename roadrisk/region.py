@@ -12,7 +12,7 @@ import tomllib
 from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -22,6 +22,8 @@ from roadrisk.grid import Grid, checked_bbox, grid_of_cell, grid_of_shape, grid_
 from roadrisk.schema import checked
 
 GRID_KEYS = ("zoom", "cell", "shape")
+# a name becomes a column and a file, so it can lead nowhere
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=64)]
 _strict = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
 
@@ -47,7 +49,7 @@ class LineSource:
     Parameters
     ----------
     path : whatever pyogrio opens, or Parquet.
-    name : in the account; else `roads`, or the file stem when there are several.
+    name : in the account, letters, digits and _; else `roads`, or the file stem when there are several.
     layer : of a file with several.
     class_column : the road class; found by its usual names when not given.
     length_column : metres of the whole line, where the geometry is only a sketch of it.
@@ -55,7 +57,7 @@ class LineSource:
     """
 
     path: str
-    name: str | None = None
+    name: Name | None = None
     layer: str | None = None
     class_column: str | None = None
     length_column: str | None = None
@@ -79,7 +81,7 @@ class EventSource:
     """
 
     path: str
-    name: str | None = None
+    name: Name | None = None
     x: str | None = None
     y: str | None = None
     crs: str = "EPSG:4326"
@@ -175,6 +177,19 @@ class Region:
     def line_sources(self) -> tuple[LineSource, ...]:
         """The sources of centre-lines, each with a name of its own."""
         return _named(self.roads, "roads")
+
+    def checked_names(self) -> None:
+        """Nothing, if no two sources of any kind share a name.
+
+        Raises
+        ------
+        RegionError : two do.
+        """
+        lines, events = self.line_sources(), self.event_sources()
+        names = ["aerial", *(str(s.name) for s in lines), *(str(s.name) for s in events)]
+        for name in names:
+            if names.count(name) > 1:
+                raise RegionError(f"two sources are called {name}; give each its own `name` in a region file")
 
     def event_sources(self) -> tuple[EventSource, ...]:
         """The crash sources, each with a name of its own."""

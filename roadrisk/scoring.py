@@ -79,6 +79,7 @@ def score(
     tiles = tiles_at(data)
     check_outs(outs, tiles.places)
     trained = read_model(model)
+    tiles = _with_absent_classes(tiles, trained)
     _check_fit(trained, tiles, model)
     examples = examples_of(tiles, _own_columns(trained, tiles), None, trained.picture)
     rows = np.flatnonzero(tiles.scored & _has_enough(trained, examples.has_image, examples.has_facts))
@@ -103,9 +104,29 @@ def score(
             "in_training": said.out_of_fold,
         }
     )
-    facts = tiles.frame[[column.name for column in shown.columns]].iloc[rows].reset_index(drop=True)
-    scored = scored_tiles(table, _places(tiles, rows), _about(trained, tiles, model), facts, shown.columns)
+    told = (*_measure(trained, tiles), *shown.columns)
+    facts = tiles.frame[[column.name for column in told]].iloc[rows].reset_index(drop=True)
+    scored = scored_tiles(table, _places(tiles, rows), _about(trained, tiles, model), facts, told)
     return Scoring(tuple(write_layers(scored, outs, _overview(tiles))), scored, len(tiles))
+
+
+def _with_absent_classes(tiles: Tiles, model: Model) -> Tiles:
+    """Tiles with 0 metres of each road class that the model knows and no street here has.
+
+    Classes become columns as they occur; where roads are known, one that does not occur is none, not unknown.
+    """
+    known = {column.name for column in tiles.columns}
+    absent = [c for c in model.columns if c.name.startswith("road_m_") and c.name not in known]
+    if "road_m" not in known or tiles.dataset is None or not absent:
+        return tiles
+    frame = tiles.frame.assign(**dict.fromkeys((column.name for column in absent), 0.0))
+    return replace(tiles, frame=frame, columns=(*tiles.columns, *absent))
+
+
+def _measure(model: Model, tiles: Tiles) -> tuple[Column, ...]:
+    """The count behind the label, where these tiles know it."""
+    name = model.provenance["label"]["measure"]
+    return tuple(column for column in tiles.columns if column.name == name)
 
 
 def _own_columns(model: Model, tiles: Tiles) -> tuple[Column, ...]:

@@ -25,7 +25,7 @@ from roadrisk.dataset import (
     writing,
 )
 from roadrisk.errors import RegionError
-from roadrisk.features.events import Window, chosen_windows, event_columns
+from roadrisk.features.events import Window, check_label_window, chosen_windows, event_columns
 from roadrisk.features.labels import Threshold, class_label, eligible_tiles, top_fifth_threshold
 from roadrisk.features.roads import road_columns, share_far_from_lines, tiles_without
 from roadrisk.files import digest_of, identity_of
@@ -37,7 +37,7 @@ from roadrisk.region import EventSource, ImagerySource, LineSource, Region
 from roadrisk.sources.account import Account
 from roadrisk.sources.events import Events, read_events
 from roadrisk.sources.imagery import Sheets, found_sheets
-from roadrisk.sources.lines import Lines, read_lines
+from roadrisk.sources.lines import Lines, joined_lines, read_lines
 
 VIEW = "aerial"
 FAR_M = 50.0
@@ -89,9 +89,15 @@ class Tiled:
 
 
 def tile_plan(region: Region, workers: int | None = None) -> TilePlan:
-    """What tiling `region` would take, from cutting one part for real into a temporary folder."""
-    grid = region.grid()
-    sheets = found_sheets([source.path for source in region.imagery], grid) if region.imagery else None
+    """What tiling `region` would take, from cutting one part for real into a temporary folder.
+
+    Raises
+    ------
+    RoadriskError : as `tile`, for whatever is wrong with the sources.
+    """
+    records = read_records(region)
+    _label_facts(region, _record_facts(records), records.grid)
+    sheets, grid = records.sheets, records.grid
     known = estimate(sheets, grid, region.tile_size, _workers(workers)) if sheets else None
     return TilePlan(grid, LngLatBbox(*region.bbox or ()), known)
 
@@ -119,6 +125,8 @@ def tile(
     """
     region = replace(region, name=region.name or out.name)
     records = read_records(region)
+    if not (region.imagery or region.roads or region.crashes):
+        raise RegionError("nothing to join to the tiles; give --imagery, --roads or --crashes")
     known = _record_facts(records)
     _label_facts(region, known, records.grid)
     plan = plan_of(region, records)
@@ -175,29 +183,28 @@ class Rights:
 
 @dataclass(frozen=True)
 class Records:
-    """A region's sources, opened, checked and read."""
+    """A region's sources, opened, checked and read.
+
+    Parameters
+    ----------
+    lines : centre-lines by source.
+    roads : those of all sources, each street once.
+    """
 
     grid: Grid
     sheets: Sheets | None
     lines: tuple[Lines, ...]
+    roads: Lines | None
     events: tuple[Events, ...]
     label_window: Window | None
     feature_window: Window | None
-    paths: tuple[tuple[str, Path], ...]
+    sources: tuple[LineSource | EventSource, ...]
     rights: tuple[Rights, ...]
 
     @property
     def tables(self) -> list[Lines | Events]:
         """Every source that has rows."""
         return [*self.lines, *self.events]
-
-    @property
-    def roads(self) -> Lines | None:
-        """The centre-lines of all sources together."""
-        if len(self.lines) < 2:
-            return self.lines[0] if self.lines else None
-        tables = [lines.table for lines in self.lines]
-        return replace(self.lines[0], name="roads", table=pd.concat(tables, ignore_index=True))
 
     def windows_as_json(self) -> dict[str, list[str]]:
         """The windows that are known, as ISO dates."""
@@ -213,8 +220,7 @@ def read_records(region: Region) -> Records:
     RoadriskError : a source that cannot be used, or nothing to join.
     """
     grid = region.grid()
-    if not (region.imagery or region.roads or region.crashes):
-        raise RegionError("nothing to join to the tiles; give --imagery, --roads or --crashes")
+    region.checked_names()
     sheets = found_sheets([source.path for source in region.imagery], grid) if region.imagery else None
     sources = region.event_sources()
     events = tuple(read_events(source, grid) for source in sources)
@@ -222,17 +228,20 @@ def read_records(region: Region) -> Records:
     if events:
         first, last = min(e.first for e in events), max(e.last for e in events)
         label, feature = chosen_windows(label, feature, first, last)
+    lines = tuple(read_lines(source, grid) for source in region.line_sources())
+    roads, lines = joined_lines(lines) if lines else (None, ())
     tables: list[LineSource | EventSource] = [*region.line_sources(), *sources]
     every: list[ImagerySource | LineSource | EventSource] = [*region.imagery, *tables]
     return Records(
         grid=grid,
         sheets=sheets,
-        lines=tuple(read_lines(source, grid) for source in region.line_sources()),
+        lines=lines,
+        roads=roads,
         events=events,
         label_window=label,
         feature_window=feature,
         rights=tuple(Rights(Path(s.path).name, s.licence, s.attribution) for s in every),
-        paths=tuple((str(s.name), Path(s.path)) for s in tables),
+        sources=tuple(tables),
     )
 
 
@@ -251,10 +260,18 @@ def plan_of(region: Region, records: Records) -> dict[str, Any]:
         },
         "sources": {
             VIEW: records.sheets.identities() if records.sheets else [],
-            **{name: identity_of(path, hashed=True) for name, path in records.paths},
+            **_source_plans(records),
         },
     }
     return {**plan, "hash": digest_of(plan)}
+
+
+def _source_plans(records: Records) -> dict[str, Any]:
+    """Each source with its identity and how it is read, which decides what is read."""
+    return {
+        str(source.name): {**asdict(source), "identity": identity_of(Path(source.path), hashed=True)}
+        for source in records.sources
+    }
 
 
 def grid_line(grid: Grid, bbox: LngLatBbox) -> str:
@@ -305,7 +322,8 @@ def _record_facts(records: Records) -> Facts:
     facts: Facts = []
     if records.roads:
         facts += road_columns(records.roads, records.grid)
-    if records.label_window:
+    if records.label_window and records.events:
+        check_label_window(records.events, records.label_window)
         for events in records.events:
             facts += event_columns(events, records.grid, records.label_window, records.feature_window)
     return facts
@@ -390,7 +408,7 @@ def _summary(region: Region, records: Records, facts: Facts, threshold: Threshol
             f"{covered:,} tiles have at least {region.min_coverage:.0%} of a picture{dropped}"
         )
     said += [str(table.account) for table in records.tables]
-    said += [f"{e.name}: {_sum(values, f'{e.name}_label'):,} in the label window" for e in records.events]
+    said += [_window_line(events, records, values) for events in records.events]
     if records.roads:
         said.append(
             f"roads: {tiles_without(values['road_m']):.0%} of tiles have none; no coverage is declared, so "
@@ -398,13 +416,30 @@ def _summary(region: Region, records: Records, facts: Facts, threshold: Threshol
         )
         said += [_far_from_roads(events, records.roads, records.grid) for events in records.events]
     said.append(f"{int(values['eligible'].sum()):,} tiles are eligible")
-    return [*said, str(threshold) if threshold else "no label: train --label COLUMN says what is learned"]
+    measures = [column.name for column, _ in facts if column.role == "label" and column.name != "label"]
+    unsaid = (
+        f"no label; say what is learned: train --label {' or '.join(measures)}" if measures else "no label"
+    )
+    return [*said, str(threshold) if threshold else unsaid]
 
 
 def _far_from_roads(events: Events, roads: Lines, grid: Grid) -> str:
     x, y = events.table["x"].to_numpy(), events.table["y"].to_numpy()
     share = share_far_from_lines(x, y, roads, grid, FAR_M)
     return f"{events.name}: {share:.0%} lie more than {FAR_M:g} m from any road"
+
+
+def _window_line(events: Events, records: Records, values: dict[str, Any]) -> str:
+    """How many events fall into each window, and which windows these are."""
+    said = [
+        f"{_sum(values, f'{events.name}_{column}'):,} in the {name} window {window[0]} to before {window[1]}"
+        for name, column, window in (
+            ("label", "label", records.label_window),
+            ("feature", "past", records.feature_window),
+        )
+        if window is not None
+    ]
+    return f"{events.name}: {', '.join(said)}"
 
 
 def _sum(values: dict[str, Any], name: str) -> int:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from safetensors import safe_open
 
 from roadrisk.dataset import Dataset
 from roadrisk.errors import ModelError, UsageError
+from roadrisk.inputs import tiles_at
 from roadrisk.learning.settings import TrainSettings
 from roadrisk.region import read_region
 from roadrisk.scoring import score
@@ -155,7 +157,7 @@ def test_every_layer_carries_the_promised_fields(
         return
     read = {".csv": pd.read_csv, ".parquet": geopandas.read_parquet}.get(suffix, geopandas.read_file)
     layer = read(out)
-    assert promised | {"road_m"} <= set(layer.columns)
+    assert promised | {"road_m", "crashes_label"} <= set(layer.columns)
     assert len(layer) == len(dataset.tiles())
     assert layer["risk"].between(0, 1).all()
     labels = dataset.tiles().set_index("tile_id")["label"]
@@ -214,18 +216,153 @@ def test_a_table_without_places_has_random_folds_and_says_so(
 def test_rows_and_columns_in_another_order_score_the_same(table: Path, tmp_path: Path) -> None:
     settings = replace(QUICK, label="high", positive="yes")
     train(table, tmp_path / "m", settings)
-    # copies of the table are other tables, so all folds speak for each of their rows
     rows = pd.read_csv(table)
-    rows.to_csv(table.parent / "copy.csv", index=False, float_format="%.17g")
     shuffled = rows.sample(frac=1, random_state=1)[rows.columns[::-1]]
     shuffled.to_csv(table.parent / "shuffled.csv", index=False, float_format="%.17g")
-    for name in ("copy", "shuffled"):
+    for name in ("table", "shuffled"):
         score(table.parent / f"{name}.csv", tmp_path / "m", [tmp_path / f"{name}.csv"])
-    straight, mixed = (pd.read_csv(tmp_path / f"{n}.csv").set_index("tile_id") for n in ("copy", "shuffled"))
+    straight, mixed = (pd.read_csv(tmp_path / f"{n}.csv").set_index("tile_id") for n in ("table", "shuffled"))
     assert straight.index.tolist() != mixed.index.tolist()
     mixed = mixed.reindex(straight.index)
+    # the same rows in another file are still the rows it was trained on
+    assert straight["in_training"].all()
+    assert mixed["in_training"].all()
     np.testing.assert_allclose(mixed["risk"], straight["risk"], atol=1e-6)
-    assert (mixed["band"] == straight["band"]).mean() > 0.99
+    # and training on the shuffled table makes the same model
+    train(table.parent / "shuffled.csv", tmp_path / "m2", settings)
+    assert (tmp_path / "m/model.safetensors").read_bytes() == (tmp_path / "m2/model.safetensors").read_bytes()
+
+
+def test_no_training_row_is_within_the_buffer_of_a_test_row(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen in what `fit` is given, whatever the folds say of themselves."""
+    from roadrisk.learning import validation
+
+    tiles = dataset.tiles().set_index("tile_id")
+    seen: list[set[str]] = []
+    learned = validation.learned_preparation
+    taken = validation.Examples.taken
+
+    def watched(self: Any, rows: Any) -> Any:
+        part = taken(self, rows)
+        seen.append(set(part.key))
+        return part
+
+    monkeypatch.setattr(validation.Examples, "taken", watched)
+    train(dataset.path, tmp_path / "m", replace(QUICK, inputs="facts"))
+    assert validation.learned_preparation is learned
+    folds = pd.read_parquet(tmp_path / "m/folds.parquet")
+    folds = folds[folds["split"] == "spatial"]
+    for k in range(5):
+        test = set(folds.loc[folds["fold"] == k, "key"])
+        others = set(folds["key"]) - test
+        trained_on = max((s for s in seen if s <= others), key=len)
+        assert len(trained_on) > len(others) / 2
+        here, there = tiles.loc[sorted(test), ["row", "col"]], tiles.loc[sorted(trained_on), ["row", "col"]]
+        apart = np.abs(here.to_numpy()[:, None] - there.to_numpy()[None]).max(axis=2)
+        assert apart.min() > 1
+
+
+def test_facts_made_from_the_labels_own_source_are_left_out_unless_asked_for(
+    metro: Metro, tmp_path: Path, roadrisk: Callable[..., Any]
+) -> None:
+    past = tile(replace(read_region(metro.region), label_window=None), tmp_path / "d", workers=1).dataset
+    quick = ("--encoder", "basic", "--epochs", 1, "--inputs", "facts")
+    run = roadrisk("train", past.path, *quick, "-o", tmp_path / "m")
+    assert "left out: crashes_past: made from the label's own source; ask for it with --features" in run.err
+    assert "crashes_past" not in json.loads((tmp_path / "m/model.json").read_text())["provenance"]["facts"]
+    run = roadrisk("train", past.path, *quick, "--features", "crashes_past,road_m", "-o", tmp_path / "m2")
+    assert "facts: crashes_past, road_m" in run.err or "facts: road_m, crashes_past" in run.err
+    # a window of another length is another fact
+    other = replace(
+        read_region(metro.region),
+        label_window=(date(2024, 1, 1), date(2025, 1, 1)),
+        feature_window=(date(2023, 7, 1), date(2024, 1, 1)),
+    )
+    shorter = tile(other, tmp_path / "shorter", workers=1).dataset
+    run = roadrisk("score", shorter.path, "--model", tmp_path / "m2", "-o", tmp_path / "r.csv")
+    assert run.code == 1
+    assert "crashes_past spans 184 days, not 365" in run.err
+
+
+def test_another_unit_is_refused(
+    dataset: Dataset, model: Path, tmp_path: Path, roadrisk: Callable[..., Any]
+) -> None:
+    shutil.copytree(dataset.path, tmp_path / "d")
+    manifest = json.loads((tmp_path / "d/dataset.json").read_text())
+    next(c for c in manifest["columns"] if c["name"] == "road_m")["unit"] = "ft"
+    (tmp_path / "d/dataset.json").write_text(json.dumps(manifest))
+    run = roadrisk("score", tmp_path / "d", "--model", model, "-o", tmp_path / "r.csv")
+    assert run.code == 1
+    assert "road_m is in ft, not m" in run.err
+
+
+def test_a_tile_with_less_picture_than_asked_counts_as_without_one(metro: Metro, tmp_path: Path) -> None:
+    dataset = tile(replace(read_region(metro.region), cell=100.0), tmp_path / "d", workers=1).dataset
+    coverage = dataset.tiles()["coverage_aerial"]
+    assert ((coverage > 0) & (coverage < 0.9)).any()
+    assert tiles_at(dataset.path).has_image.tolist() == (coverage >= 0.9).tolist()
+
+
+@pytest.mark.parametrize("inputs", ["facts", "image"])
+def test_a_model_of_one_side_scores(dataset: Dataset, tmp_path: Path, inputs: Any) -> None:
+    train(dataset.path, tmp_path / "m", replace(QUICK, inputs=inputs))
+    score(dataset.path, tmp_path / "m", [tmp_path / "r.csv"])
+    risk = pd.read_csv(tmp_path / "r.csv")
+    tiles = dataset.tiles()
+    expected = len(tiles) if inputs == "facts" else (tiles["coverage_aerial"] >= 0.9).sum()
+    assert len(risk) == expected
+
+
+def test_a_road_class_that_does_not_occur_is_none(metro: Metro, model: Path, tmp_path: Path) -> None:
+    """A model goes to a box where one of its classes has no street."""
+    roads = geopandas.read_file(metro.roads)
+    roads[roads["highway"] != "primary"].to_file(tmp_path / "roads.gpkg")
+    region = read_region(metro.region)
+    region = replace(region, roads=(replace(region.roads[0], path=str(tmp_path / "roads.gpkg")),))
+    other = tile(region, tmp_path / "other", workers=1).dataset
+    assert "road_m_primary" not in other.tiles()
+    score(other.path, model, [tmp_path / "r.csv"])
+    assert (pd.read_csv(tmp_path / "r.csv")["road_m_primary"] == 0).all()
+
+
+def test_a_shape_grid_is_known_again_by_where_it_lies(metro: Metro, tmp_path: Path) -> None:
+    region = replace(read_region(metro.region), cell=None, shape=(16, 16))
+    first = tile(region, tmp_path / "a", workers=1).dataset
+    train(first.path, tmp_path / "m", QUICK)
+    again = tile(replace(region, name="renamed", min_coverage=0.8), tmp_path / "b", workers=1).dataset
+    score(again.path, tmp_path / "m", [tmp_path / "r.csv"])
+    assert pd.read_csv(tmp_path / "r.csv")["in_training"].sum() > 200
+    west, south, east, north = metro.bbox
+    elsewhere = replace(region, bbox=(west, south, (west + east) / 2, north), shape=(16, 8))
+    moved = tile(elsewhere, tmp_path / "c", workers=1).dataset
+    assert moved.tiles()["tile_id"].iloc[0] == first.tiles()["tile_id"].iloc[0]
+    score(moved.path, tmp_path / "m", [tmp_path / "c.csv"])
+    assert not pd.read_csv(tmp_path / "c.csv")["in_training"].any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.assign(lon="west"), "rows have no usable lon, the first is row 0 with 'west'"),
+        (lambda t: t.assign(lat=95.0), "rows have no usable lat, the first is row 0 with"),
+        (lambda t: t.assign(lon=[0.0, *t["lon"][1:]], lat=[0.0, *t["lat"][1:]]), "1 rows lie at 0, 0"),
+        (lambda t: t.assign(lon=[None, *t["lon"][1:]]), "some rows of"),
+        (lambda t: t.rename(columns={"note": "road_m"}), "names the column 'road_m' twice; rename one"),
+        (lambda t: t.drop(columns="image_path"), "has no column image_path"),
+        (lambda t: t.assign(id="same"), "names a tile twice: same"),
+    ],
+)
+def test_bad_tables_get_one_line(
+    table: Path, tmp_path: Path, roadrisk: Callable[..., Any], change: Any, message: str
+) -> None:
+    change(pd.read_csv(table)).to_csv(table.parent / "bad.csv", index=False)
+    args = ("--encoder", "basic", "--epochs", 1, "--label", "high", "--positive", "yes")
+    run = roadrisk("train", table.parent / "bad.csv", *args, "-o", tmp_path / "m")
+    assert run.code == 1, run.err
+    assert message in run.err
+    assert run.err.strip().count("\n") == 0
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,11 @@ def test_every_command_has_help_and_stands_in_the_readme(command: str) -> None:
             "roadrisk: --bbox 1 2 3 x is not 4 numbers",
         ),
         (["tile", "--bbox=1,2,3", "--zoom", "3"], 2, "roadrisk: --bbox takes 4 numbers; 3 given"),
+        (
+            ["tile", "--bbox", "1", "2", "3", "--zoom", "3"],
+            2,
+            "roadrisk: --bbox takes 4 numbers; 3 given",
+        ),
         (["tile", "--shape", "4by4"], 2, "roadrisk: --shape 4by4 is not ROWSxCOLS, as in 4x4"),
         (
             ["tile", "--label-window", "2024", "2025"],

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from roadrisk.errors import SourceError, UsageError
 from roadrisk.features import events as events_module
 from roadrisk.features.events import (
+    check_label_window,
     chosen_windows,
     count_events,
     default_windows,
@@ -127,7 +128,8 @@ def test_an_empty_label_window_is_an_error() -> None:
     with pytest.raises(
         SourceError, match="no event in the grid falls in the label window 2024-01-01 to 2025-01-01"
     ):
-        event_columns(made_up(["2020-05-05"]), GRID, (Y2024, Y2025), None)
+        check_label_window([made_up(["2020-05-05"]), made_up(["2021-05-05"])], (Y2024, Y2025))
+    check_label_window([made_up(["2020-05-05"]), made_up(["2024-05-05"])], (Y2024, Y2025))
 
 
 def test_default_windows() -> None:

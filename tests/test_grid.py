@@ -66,6 +66,8 @@ def test_a_point_is_in_the_tile_that_mercantile_says(tile: mercantile.Tile, fx: 
     lng, lat = west + fx * (east - west), south + fy * (north - south)
     assume(abs(lat) < 85.0511)
     expected = mercantile.tile(lng, lat, tile.z)
+    # a hair west of longitude 180 mercantile names a tile east of the world
+    expected = expected._replace(x=min(expected.x, 2**tile.z - 1), y=min(expected.y, 2**tile.z - 1))
     grid = grid_around(expected)
     row, col = grid.locate_lnglat([lng], [lat])
     assert grid.tile_id(row[0], col[0]) == f"{expected.z}/{expected.x}/{expected.y}"

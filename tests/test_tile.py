@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,13 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 import shapely
+from pyproj import Geod
 from rasterio.windows import from_bounds
 
 from roadrisk.dataset import Dataset, read_dataset
-from roadrisk.errors import DatasetError
+from roadrisk.errors import DatasetError, RegionError
 from roadrisk.files import locked
-from roadrisk.region import Region, read_region
+from roadrisk.region import Region, read_region, region_of
 from roadrisk.sources.demo import Metro
 from roadrisk.tiling import tile
 
@@ -235,6 +238,94 @@ def test_a_manifest_cannot_name_a_victim_outside_its_folder(metro: Metro, tmp_pa
     assert victim.read_text() == "mine"
 
 
+@pytest.mark.parametrize("folder", ["views", "events", "lines", "rejected"])
+def test_a_link_in_the_dataset_is_not_followed(metro: Metro, tmp_path: Path, folder: str) -> None:
+    out, outside = tmp_path / "d", tmp_path / "outside"
+    tile(read_region(metro.region), out, workers=1)
+    shutil.copytree(out / folder, outside)
+    (outside / ".tmp-mine").write_text("mine")
+    before = files_of(outside)
+    shutil.rmtree(out / folder)
+    (out / folder).symlink_to(outside)
+    with pytest.raises(DatasetError, match="is a link, and what it points to is not ours"):
+        tile(read_region(metro.region), out, overwrite=True, workers=1)
+    assert files_of(outside) == before
+
+
+@pytest.mark.parametrize("name", ["../../pwned", "a/b", "", "a b"])
+def test_a_sources_name_leads_nowhere(metro: Metro, name: str) -> None:
+    with pytest.raises(RegionError, match="name: string should match pattern"):
+        region_of({"crashes": [{"path": str(metro.crashes), "name": name}]})
+
+
+def test_two_sources_never_share_a_name(metro: Metro, tmp_path: Path) -> None:
+    region = read_region(metro.region)
+    region = replace(region, crashes=(replace(region.crashes[0], name="roads"),))
+    with pytest.raises(RegionError) as caught:
+        tile(region, tmp_path / "d", workers=1)
+    assert str(caught.value) == "two sources are called roads; give each its own `name` in a region file"
+
+
+def test_how_a_source_is_read_belongs_to_the_plan(metro: Metro, tmp_path: Path) -> None:
+    region = read_region(metro.region)
+    out = tmp_path / "d"
+    assert killed_at_rename(region, out, 3)
+    other = replace(region, crashes=(replace(region.crashes[0], severity="crash_id"),))
+    with pytest.raises(DatasetError, match=r"sources\.crashes\.severity was None, now 'crash_id'"):
+        tile(other, out, workers=1)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda m: m.pop("files"),
+        lambda m: m.pop("plan"),
+        lambda m: m.update(files=[1]),
+        lambda m: m["grid"].update(evil=1),
+        lambda m: m["columns"][0].update(evil=1),
+        lambda m: m.update(format=-5),
+        lambda m: m.update(format=True),
+    ],
+)
+def test_a_damaged_manifest_is_one_line(dataset: Dataset, tmp_path: Path, damage: Any) -> None:
+    shutil.copytree(dataset.path, tmp_path / "d")
+    manifest = json.loads((tmp_path / "d/dataset.json").read_text())
+    damage(manifest)
+    (tmp_path / "d/dataset.json").write_text(json.dumps(manifest))
+    with pytest.raises(DatasetError) as caught:
+        read_dataset(tmp_path / "d")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_outside_the_pictures_is_one_line(
+    metro: Metro, tmp_path: Path, roadrisk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("roadrisk.tiling.write_tiles", full)
+    run = roadrisk("tile", metro.region, "-o", tmp_path / "d", "--workers", 1, "--quiet")
+    assert run.code == 1
+    assert run.err == (
+        f"roadrisk: cannot write {tmp_path / 'd'} (No space left on device); mend that and run the same "
+        "command again\n"
+    )
+
+
+def test_ctrl_c_says_what_the_same_command_would_do(
+    metro: Metro, tmp_path: Path, roadrisk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("roadrisk.tiling.cut_view", interrupted)
+    run = roadrisk("tile", metro.region, "-o", tmp_path / "d", "--workers", 1)
+    assert run.code == 130
+    assert (
+        "roadrisk: stopped; `tile` run again goes on where it stopped, other commands start over" in run.err
+    )
+
+
 def test_a_folder_that_is_not_ours_is_left_alone(metro: Metro, tmp_path: Path) -> None:
     (tmp_path / "thesis.docx").write_text("mine")
     with pytest.raises(DatasetError) as caught:
@@ -350,10 +441,66 @@ def test_labels_of_one_class_only(metro: Metro, tmp_path: Path, roadrisk: Callab
 def test_a_disk_too_small(
     metro: Metro, tmp_path: Path, roadrisk: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
     run = roadrisk("tile", metro.region, "-o", tmp_path / "d")
     assert run.code == 1
     assert "free space or use another folder" in run.err
     assert not (tmp_path / "d").exists()
+
+
+def test_the_same_street_in_two_files_counts_once(metro: Metro, dataset: Dataset, tmp_path: Path) -> None:
+    """Two county extracts that overlap: the second gives only what the first lacks."""
+    roads = geopandas.read_file(metro.roads)
+    north = roads[roads.geometry.centroid.y > roads.geometry.centroid.y.median()]
+    north.assign(geometry=north.geometry.reverse()).to_file(tmp_path / "north.gpkg")
+    region = read_region(metro.region)
+    two = (region.roads[0], replace(region.roads[0], path=str(tmp_path / "north.gpkg")))
+    joined = tile(replace(region, roads=two), tmp_path / "d", workers=1).dataset
+    np.testing.assert_allclose(joined.tiles()["road_m"], dataset.tiles()["road_m"])
+    account = next(s["account"] for s in joined.manifest["sources"] if s["name"] == "north")
+    assert account["read"] == len(north) == sum(account["rejected"].values())
+    assert account["used"] == 0
+
+
+def test_a_second_crash_source_may_end_before_the_label_window(metro: Metro, tmp_path: Path) -> None:
+    crashes = pd.read_csv(metro.crashes)
+    for year in ("2023", "2024"):
+        crashes[crashes["crash_date"].str.startswith(year)].to_csv(tmp_path / f"y{year}.csv", index=False)
+    region = read_region(metro.region)
+    two = tuple(replace(region.crashes[0], path=str(tmp_path / f"y{year}.csv")) for year in ("2023", "2024"))
+    windows = {
+        "label_window": (date(2024, 1, 1), date(2025, 1, 1)),
+        "feature_window": (date(2023, 1, 1), date(2024, 1, 1)),
+    }
+    tiled = tile(replace(region, crashes=two, **windows), tmp_path / "d", workers=1)
+    tiles = tiled.dataset.tiles()
+    assert tiles["y2023_label"].sum() == tiles["y2024_past"].sum() == 0
+    assert min(tiles["y2023_past"].sum(), tiles["y2024_label"].sum()) > 1000
+    assert "label" not in tiles
+    assert tiled.lines()[-1] == "no label; say what is learned: train --label y2023_label or y2024_label"
+
+
+def test_a_column_named_twice_is_refused(metro: Metro, tmp_path: Path, roadrisk: Callable[..., Any]) -> None:
+    crashes = pd.read_csv(metro.crashes)
+    crashes.insert(0, "extra", crashes["lon"])
+    crashes.columns = ["lon", *crashes.columns[1:]]
+    crashes.to_csv(tmp_path / "twice.csv", index=False)
+    run = roadrisk("tile", metro.region, "--crashes", tmp_path / "twice.csv", "-o", tmp_path / "d")
+    assert run.code == 1
+    assert run.err == f"roadrisk: {tmp_path / 'twice.csv'} names the column 'lon' twice; rename one\n"
+
+
+def test_roads_at_the_antimeridian_are_not_lost(tmp_path: Path) -> None:
+    streets = geopandas.GeoDataFrame(
+        {"highway": ["primary"]},
+        geometry=[shapely.LineString([(179.6, -16.8), (179.9, -16.6)])],
+        crs="EPSG:4326",
+    )
+    streets.to_file(tmp_path / "roads.gpkg")
+    region = region_of(
+        {"bbox": [179.5, -17, 179.99, -16.5], "cell": 1000, "roads": [{"path": str(tmp_path / "roads.gpkg")}]}
+    )
+    tiles = tile(region, tmp_path / "d", workers=1).dataset.tiles()
+    np.testing.assert_allclose(
+        tiles["road_m"].sum(), Geod(ellps="WGS84").geometry_length(streets.geometry[0]), rtol=1e-4
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import numpy as np
@@ -120,21 +121,27 @@ def chosen_windows(
     return label, feature
 
 
-def event_columns(
-    events: Events, grid: Grid, label: Window, feature: Window | None
-) -> list[tuple[Column, FloatArray]]:
-    """`<name>_label` and, with a feature window, `<name>_past`, each with its (rows * cols,) counts.
+def check_label_window(sources: Sequence[Events], label: Window) -> None:
+    """Nothing, if some event of some source falls in the label window.
 
     Raises
     ------
-    SourceError : no event falls in the label window.
+    SourceError : none does.
     """
-    times = events.table["time"]
-    if not in_window(times, label).any():
-        raise SourceError(
-            f"{events.name}: no event in the grid falls in the label window {label[0]} to {label[1]}; the "
-            f"file is dated {events.first} to {events.last}: give another --label-window"
-        )
+    if any(in_window(events.table["time"], label).any() for events in sources):
+        return
+    names = ", ".join(events.name for events in sources)
+    first, last = min(e.first for e in sources), max(e.last for e in sources)
+    raise SourceError(
+        f"{names}: no event in the grid falls in the label window {label[0]} to {label[1]}; the "
+        f"file is dated {first} to {last}: give another --label-window"
+    )
+
+
+def event_columns(
+    events: Events, grid: Grid, label: Window, feature: Window | None
+) -> list[tuple[Column, FloatArray]]:
+    """`<name>_label` and, with a feature window, `<name>_past`, each with its (rows * cols,) counts."""
     columns = [_counted(events, grid, f"{events.name}_label", label, "label")]
     if feature is not None:
         columns.append(_counted(events, grid, f"{events.name}_past", feature, "feature"))
@@ -154,7 +161,7 @@ def _counted(events: Events, grid: Grid, name: str, window: Window, role: str) -
         source=events.name,
         window=(start, end),
     )
-    sums = _sums(grid, chosen["row"].to_numpy(), chosen["col"].to_numpy(), chosen["weight"].to_numpy())
+    sums = count_events(grid, *(chosen[name].to_numpy() for name in ("x", "y", "weight")))
     return column, sums.ravel()
 
 

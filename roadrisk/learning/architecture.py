@@ -22,12 +22,12 @@ class Architecture:
 
     Parameters
     ----------
-    size_px : side of the picture it takes.
+    size_px : side of the picture it takes; 0 where it takes none.
     """
 
     encoder: Encoder
     inputs: Inputs
-    size_px: Annotated[int, Field(ge=16, le=1024)]  # checked where a model is read
+    size_px: Annotated[int, Field(ge=0, le=1024)]  # checked where a model is read
     dropout: float
 
 

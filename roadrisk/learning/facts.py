@@ -6,7 +6,7 @@ import difflib
 
 from roadrisk.columns import Column
 from roadrisk.errors import UsageError
-from roadrisk.learning.label import Label
+from roadrisk.learning.label import DEFAULT, Label
 from roadrisk.learning.settings import TrainSettings
 
 
@@ -29,7 +29,7 @@ def chosen_facts(
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
             raise UsageError(f"no column {name!r} for --features or --exclude; {hint}")
-    told = {label.column, label.measure} | {c.name for c in columns if c.role == "label"}
+    told = {label.column, label.measure, DEFAULT} | {c.name for c in columns if c.role == "label"}
     told_names = sorted(told & set(asked or ()), key=str)
     if told_names:
         raise UsageError(f"--features {told_names[0]} is what is to be learned; leave it out")

@@ -31,7 +31,7 @@ NO_DATE = "no date"
 UNREADABLE_DATE = "unreadable date"
 
 _NEARLY_ALL = 0.99
-_CLEARLY_HERE = 100  # events; a big state's file may well have less than 1 % of its rows in one town
+_CLEARLY_HERE = 10  # events; a state's file may well have less than 1 % of its rows in one town
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import geopandas
@@ -135,6 +135,28 @@ def read_lines(source: LineSource, grid: Grid) -> Lines:
     )
 
 
+def joined_lines(sources: Sequence[Lines]) -> tuple[Lines, tuple[Lines, ...]]:
+    """The centre-lines of several sources as one network, and the sources with their accounts mended.
+
+    A line drawn as one of an earlier source is drawn, to a decimetre and in either direction, is the same
+    street and counts once: extracts of neighbouring counties share the streets on their border.
+    """
+    mended, seen = [], pd.Index([], dtype=object)
+    for lines in sources:
+        drawn = pd.Index(shapely.to_wkb(shapely.normalize(shapely.set_precision(lines.table.geometry, 0.1))))
+        new = ~drawn.isin(seen)
+        table = lines.table[new]
+        used = int(table["source_row"].nunique())
+        again = lines.account.used - used
+        rejected = {**lines.account.rejected}
+        rejected[LISTED_AGAIN] = rejected.get(LISTED_AGAIN, 0) + again
+        account = replace(lines.account, used=used, rejected=rejected)
+        mended.append(replace(lines, table=table, account=account))
+        seen = seen.union(drawn[new], sort=False)
+    joined = pd.concat([lines.table for lines in mended], ignore_index=True)
+    return replace(mended[0], name="roads", table=joined), tuple(mended)
+
+
 def _checked_crs(table: Table, source: LineSource) -> CRS:
     if not table.has_geometry:
         raise SourceError(
@@ -230,7 +252,9 @@ def _part(chunk: Chunk, columns: _LineColumns, near: _Near, first_row: int) -> _
 
 def _overlap(bounds: FloatArray, box: Bbox) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):
-        across = (bounds[:, 0] <= box.right) & (bounds[:, 2] >= box.left)
+        from_left, from_right = bounds[:, 0] <= box.right, bounds[:, 2] >= box.left
+        # a box across the antimeridian ends left of where it starts
+        across = from_left | from_right if box.left > box.right else from_left & from_right
         return np.asarray(across & (bounds[:, 1] <= box.top) & (bounds[:, 3] >= box.bottom))
 
 

@@ -105,6 +105,8 @@ def _csv_table(path: Path) -> Table:
             f"{path}: its rows have more fields than its header has names; mend the header line"
         )
     columns = tuple(str(c) for c in first.columns)
+    named = pd.read_csv(path, nrows=1, header=None, **options)
+    checked_names(named.iloc[0].fillna("").tolist(), path)
     rows = max(1, CHUNK_ROWS // max(1, len(columns) // 10))
 
     def read(names: Sequence[str]) -> Iterator[Chunk]:
@@ -118,6 +120,20 @@ def _csv_table(path: Path) -> Table:
 
     said = "UTF-8" if encoding == "utf-8-sig" else "not UTF-8, so read as Latin-1"
     return Table(path, columns, None, False, f"{_DELIMITERS[delimiter]}-separated, {said}", read)
+
+
+def checked_names(names: Sequence[str], path: Path) -> None:
+    """Nothing, if a header names each column once: of two with a name, one would be lost or renamed.
+
+    Raises
+    ------
+    SourceError : says which name stands twice.
+    """
+    seen: set[str] = set()
+    for name in filter(None, names):
+        if name in seen:
+            raise SourceError(f"{path} names the column {name!r} twice; rename one")
+        seen.add(name)
 
 
 def _encoding(path: Path) -> str:
