@@ -228,7 +228,7 @@ def _said(dataset: Dataset | None, what: str) -> str:
 def _read_table(path: Path) -> tuple[pd.DataFrame, GivenShapes | None]:
     try:
         if path.suffix.lower() == ".csv":
-            names = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].astype(str).tolist()
+            names = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0].fillna("").tolist()
             checked_names(names, path)
             return pd.read_csv(path), None
         if b"geo" in (pq.read_schema(path).metadata or {}):

@@ -19,7 +19,9 @@ from safetensors import safe_open
 
 from roadrisk.dataset import Dataset
 from roadrisk.errors import ModelError, UsageError
+from roadrisk.files import sha256_of
 from roadrisk.inputs import tiles_at
+from roadrisk.learning.model import read_model
 from roadrisk.learning.settings import TrainSettings
 from roadrisk.region import read_region
 from roadrisk.scoring import score
@@ -455,3 +457,63 @@ def test_a_table_cannot_name_a_picture_outside_its_folder(table: Path, tmp_path:
 def test_settings_are_checked_before_work() -> None:
     with pytest.raises(UsageError):
         train(Path("nowhere"), Path("out"), TrainSettings(encoder="resnet34", weights="none"))
+
+
+def damaged(model: Path, out: Path, damage: Callable[[dict[str, Any]], object]) -> Path:
+    """A copy of a model whose `model.json` was changed."""
+    shutil.copytree(model, out)
+    manifest = json.loads((out / "model.json").read_text())
+    damage(manifest)
+    (out / "model.json").write_text(json.dumps(manifest))
+    return out
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda m: m["provenance"].pop("label"),
+        lambda m: m["provenance"]["label"].update(threshold="many"),
+        lambda m: m["provenance"].update(cell_m="wide"),
+        lambda m: m["provenance"].update(windows={"label": ["x", "y"]}),
+        lambda m: m["preparation"][0]["facts"][0].update(std=0.0),
+        lambda m: m["preparation"][0]["facts"][0].update(mean=1e308, std=1e-308),
+        lambda m: m.update(sha256=["a"]),
+        lambda m: m.update(format=2),
+        lambda m: m.update(format=True, kind="?"),
+        lambda m: m["architecture"].update(size_px=100),
+    ],
+)
+def test_a_damaged_model_is_one_line(
+    model: Path, dataset: Dataset, tmp_path: Path, damage: Any, roadrisk: Callable[..., Any]
+) -> None:
+    run = roadrisk(
+        "score", dataset.path, "--model", damaged(model, tmp_path / "m", damage), "-o", tmp_path / "r.csv"
+    )
+    assert run.code == 1, run.out
+    assert run.err.strip().splitlines()[-1].startswith("roadrisk: ")
+    assert "Traceback" not in run.err
+    assert not (tmp_path / "r.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda t: t.assign(fold=99),
+        lambda t: t.assign(fold="one"),
+        lambda t: pd.concat([t, t]),
+        lambda t: t.drop(columns="key"),
+    ],
+)
+def test_a_damaged_table_of_folds_is_one_line(model: Path, tmp_path: Path, damage: Any) -> None:
+    shutil.copytree(model, tmp_path / "m")
+    damage(pd.read_parquet(model / "folds.parquet")).to_parquet(tmp_path / "m/folds.parquet")
+    manifest = json.loads((tmp_path / "m/model.json").read_text())
+    manifest["sha256"]["folds.parquet"] = sha256_of(tmp_path / "m/folds.parquet")
+    (tmp_path / "m/model.json").write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match="is not a whole roadrisk model") as caught:
+        read_model(tmp_path / "m")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_colleague_can_read_a_model(model: Path) -> None:
+    assert {f.stat().st_mode & 0o044 for f in model.iterdir()} == {0o044}

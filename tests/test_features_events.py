@@ -132,6 +132,21 @@ def test_an_empty_label_window_is_an_error() -> None:
     check_label_window([made_up(["2020-05-05"]), made_up(["2024-05-05"])], (Y2024, Y2025))
 
 
+def test_one_source_without_an_event_in_the_label_window_counts_zero() -> None:
+    (_, counts), _ = event_columns(made_up(["2020-05-05"]), GRID, (Y2024, Y2025), (Y2023, Y2024))
+    assert counts.shape == (GRID.size,)
+    assert not counts.any()
+
+
+def test_the_label_window_of_one_source_is_refused_in_its_name() -> None:
+    with pytest.raises(SourceError) as raised:
+        check_label_window([made_up(["2020-05-05", "2021-05-05"])], (Y2024, Y2025))
+    assert str(raised.value) == (
+        "crashes: no event in the grid falls in the label window 2024-01-01 to 2025-01-01; the file is "
+        "dated 2020-05-05 to 2021-05-05: give another --label-window"
+    )
+
+
 def test_default_windows() -> None:
     assert default_windows(date(2015, 1, 1), date(2024, 12, 31)) == (
         (Y2024, Y2025),

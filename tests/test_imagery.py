@@ -188,7 +188,19 @@ def test_not_a_raster(tmp_path: Path, by: str) -> None:
     path = tmp_path / "notes.tif"
     path.write_text("not a picture")
     said = message([str(path if by == "file" else tmp_path)])
-    assert said.startswith(f"{path} is not a raster that GDAL opens; leave it out of --imagery (")
+    fix = (
+        "leave it out of --imagery"
+        if by == "file"
+        else f"move it away, or use a pattern such as '{tmp_path}/*.tif'"
+    )
+    assert said.startswith(f"{path} is not a raster that GDAL opens; {fix} (")
+
+
+def test_a_pattern_passes_over_what_is_no_raster(tmp_path: Path) -> None:
+    sheet(tmp_path / "a.tif")
+    (tmp_path / "Thumbs.db").write_text("not a picture")
+    assert f"use a pattern such as '{tmp_path}/*.tif'" in message([str(tmp_path)])
+    assert names(found_sheets([f"{tmp_path}/*.tif"], GRID)) == ["a.tif"]
 
 
 def test_no_crs(tmp_path: Path) -> None:

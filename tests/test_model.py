@@ -28,6 +28,20 @@ from roadrisk.learning.model import (
 
 EXAMPLES = made_up()
 
+PROVENANCE = {
+    "seed": 0,
+    "cell_m": 250.0,
+    "metres_per_pixel": None,
+    "windows": {"label": ["2024-01-01", "2025-01-01"]},
+    "label": {
+        "column": "label",
+        "measure": "crashes",
+        "threshold": 3.0,
+        "positive": None,
+        "meaning": "Three.",
+    },
+}
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
@@ -46,7 +60,7 @@ def model(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Model:
         trained.validation.models,
         None,
         {"spatial": {"fused": {"n": 144, "auroc": 0.7}}},
-        {"seed": 0, "cell_m": 250.0},
+        PROVENANCE,
         out_of_fold_table(EXAMPLES, {"spatial": trained.validation, "random": random}, "boston"),
     )
 
@@ -170,7 +184,9 @@ def test_nothing_half_written_is_left(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(model_module, broken, full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(
+        ModelError, match=r"^cannot write .*No space left on device\); free space or choose another"
+    ):
         write_model(model, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 

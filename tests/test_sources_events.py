@@ -6,6 +6,8 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import shapely
 from hypothesis import given
@@ -265,8 +267,30 @@ def test_nearly_all_outside_says_where(tmp_path: Path, grid: Grid) -> None:
 
 
 def test_a_small_box_in_a_big_file_is_no_error(tmp_path: Path, grid: Grid) -> None:
-    path = write_csv(tmp_path, ["1,-72.5,42.35,2024-01-01,,"] * 9999 + ROWS[:2] * 50)
-    assert read_events(EventSource(path), grid).account.used == 100
+    far = ["1,-72.5,42.35,2024-01-01,,"] * 9999
+    path = write_csv(tmp_path, far + ROWS[:2] * 5)
+    assert read_events(EventSource(path), grid).account.used == 10
+    path = write_csv(tmp_path, far + ROWS[:1] * 9)
+    with pytest.raises(SourceError, match="points lie outside the grid"):
+        read_events(EventSource(path), grid)
+
+
+@pytest.mark.parametrize("header", ["lon,lat,date,lon", '"lon",lat,date, lon'])
+def test_a_name_that_stands_twice(tmp_path: Path, grid: Grid, header: str) -> None:
+    path = write_csv(tmp_path, ["-71.10,42.35,2024-01-02,-71.11"], header)
+    with pytest.raises(SourceError) as raised:
+        read_events(EventSource(path), grid)
+    assert str(raised.value) == f"{path} names the column 'lon' twice; rename one"
+    parquet = tmp_path / "crashes.parquet"
+    values = [pa.array([v]) for v in (-71.10, 42.35, "2024-01-02", -71.11)]
+    pq.write_table(pa.Table.from_arrays(values, names=["lon", "lat", "date", "lon"]), parquet)
+    with pytest.raises(SourceError, match="names the column 'lon' twice; rename one"):
+        read_events(EventSource(str(parquet)), grid)
+
+
+def test_names_that_are_not_the_same(tmp_path: Path, grid: Grid) -> None:
+    path = write_csv(tmp_path, ["-71.10,42.35,2024-01-02,-71.11,,"], "lon,lat,date,LON,,")
+    assert read_events(EventSource(path), grid).account.used == 1
 
 
 @pytest.mark.parametrize(

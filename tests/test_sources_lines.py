@@ -18,7 +18,7 @@ from roadrisk.errors import SourceError
 from roadrisk.grid import Grid, LngLatBbox, grid_of_cell
 from roadrisk.region import LineSource
 from roadrisk.sources import tables
-from roadrisk.sources.lines import Lines, read_lines
+from roadrisk.sources.lines import Lines, joined_lines, read_lines
 
 GRID = grid_of_cell(LngLatBbox(-71.2, 42.3, -71.0, 42.4), 250)
 AGAIN = "listed again (other direction or a copy)"
@@ -159,6 +159,14 @@ def test_classes_of_openstreetmap(tmp_path: Path) -> None:
     assert any("2 lines with several take the highest" in line for line in lines.understood)
 
 
+def test_a_road_of_unknown_class_is_a_road_for_cars(tmp_path: Path) -> None:
+    shapes = [shapely.affinity.translate(AVENUE, 0, 0.001 * i) for i in range(3)]
+    path = write(tmp_path, shapes, highway=["road", "['road', 'residential']", "service"])
+    lines = read_lines(LineSource(path), GRID)
+    assert lines.table["road_class"].tolist() == ["road", "residential"]
+    assert lines.account.rejected == {"not a road for cars (service)": 1}
+
+
 def test_other_classes_are_all_kept(tmp_path: Path) -> None:
     shapes = [shapely.affinity.translate(AVENUE, 0, 0.001 * i) for i in range(3)]
     lines = read_lines(LineSource(write(tmp_path, shapes, F_Class=[1.0, None, 7.0])), GRID)
@@ -210,6 +218,52 @@ def test_heights_are_dropped(tmp_path: Path) -> None:
     lines = read_lines(LineSource(path), GRID)
     assert not shapely.has_z(lines.table.geometry).any()
     assert length_of(lines) == [round(ground_m(STREET), 3)]
+
+
+def test_a_grid_at_the_antimeridian_keeps_its_roads(tmp_path: Path) -> None:
+    grid = grid_of_cell(LngLatBbox(179.5, -17.0, 179.99, -16.5), 1000)
+    west = shapely.LineString([(179.6, -16.8), (179.7, -16.8)])
+    east = shapely.LineString([(-179.999, -16.8), (-179.998, -16.8)])
+    away = shapely.LineString([(0.0, -16.8), (0.1, -16.8)])
+    lines = read_lines(LineSource(write(tmp_path, [west, east, away])), grid)
+    assert lines.table["source_row"].tolist() == [0, 1]
+    assert lines.account.outside == 1
+    np.testing.assert_allclose(lines.table["length_m"], [ground_m(west), ground_m(east)], rtol=1e-6)
+
+
+def test_a_street_of_two_sources_counts_once(tmp_path: Path) -> None:
+    other = shapely.affinity.translate(AVENUE, 0, 0.001)
+    apart = shapely.affinity.translate(AVENUE, 0, 0.00001)  # a metre
+    # shorter than a decimetre: lines all the same, and not all one street
+    short = [shapely.LineString([(x, 42.35), (x + 1e-7, 42.35)]) for x in (-71.105, -71.11)]
+    first = write(tmp_path, [STREET, AVENUE, short[0]], name="first.gpkg")
+    shapes = list(geopandas.GeoSeries([STREET.reverse(), other, apart, short[1]], crs=4326).to_crs(26986))
+    sources = tuple(
+        read_lines(LineSource(path, name=name), GRID)
+        for path, name in ((first, "first"), (write(tmp_path, shapes, 26986, "second.gpkg"), "second"))
+    )
+    joined, (one, two) = joined_lines(sources)
+    assert joined.name == "roads"
+    assert len(joined.table) == 6
+    assert joined.table.crs == GRID.crs
+    assert one.account == sources[0].account
+    assert (two.account.read, two.account.used, two.account.rejected) == (4, 3, {AGAIN: 1})
+    assert two.table["source_row"].tolist() == [1, 2, 3]
+    np.testing.assert_allclose(
+        joined.table["length_m"].sum(), one.table["length_m"].sum() + two.table["length_m"].sum(), rtol=1e-12
+    )
+
+
+def test_a_source_given_twice_adds_nothing(tmp_path: Path) -> None:
+    lines = read_lines(LineSource(write(tmp_path, [STREET, AVENUE, FAR])), GRID)
+    joined, (one, two) = joined_lines([lines, lines])
+    pd.testing.assert_frame_equal(pd.DataFrame(joined.table), pd.DataFrame(lines.table))
+    assert one.account == lines.account
+    assert (two.account.used, two.account.rejected, two.account.outside) == (0, {AGAIN: 2}, 1)
+    assert len(two.table) == 0
+    (alone, (same,)) = joined_lines([lines])
+    assert same.account == lines.account
+    pd.testing.assert_frame_equal(pd.DataFrame(alone.table), pd.DataFrame(lines.table))
 
 
 def test_chunks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +326,7 @@ def test_boston_roads(boston: tuple[Path, Grid]) -> None:
     assert lines.account.rejected["zero length"] == 999
     raw = geopandas.read_file(path)
     raw = raw[raw.to_crs(grid.crs).length > 0]
-    cars = "motorway|trunk|primary|secondary|tertiary|unclassified|residential|living_street"
+    cars = r"motorway|trunk|primary|secondary|tertiary|unclassified|residential|living_street|\broad\b"
     raw = raw[raw["highway"].str.contains(cars)]
     ends = np.sort(raw[["u", "v"]].to_numpy(), axis=1)
     once = raw.assign(a=ends[:, 0], b=ends[:, 1]).groupby(["a", "b", "osmid"])["length"].max()

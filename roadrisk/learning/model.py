@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from typing_extensions import TypedDict
 
 from roadrisk.columns import Column, column_from_json
 from roadrisk.errors import ModelError
@@ -66,6 +68,25 @@ class Model:
     metrics: dict[str, dict[str, dict[str, Any]]]
     provenance: dict[str, Any]
     out_of_fold: pd.DataFrame
+
+
+class LabelProvenance(TypedDict):
+    """What a model calls high risk, as `Label.as_json` has it."""
+
+    column: str
+    measure: str | None
+    threshold: float | None
+    positive: str | None
+    meaning: str
+
+
+class Provenance(TypedDict):
+    """What scoring reads of a model's provenance; there is more in it."""
+
+    label: LabelProvenance
+    windows: dict[str, tuple[date, date]]
+    cell_m: float | None
+    metres_per_pixel: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +151,10 @@ def write_model(model: Model, out: Path) -> None:
         write_json(temporary / MANIFEST, _manifest(model, sha256))
         _synced(temporary)
         temporary.rename(out)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"cannot write {out} ({reason}); free space or choose another -o") from None
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -151,8 +176,7 @@ def read_model(path: Path) -> Model:
         model = _model(manifest, load_file(path / WEIGHTS), pd.read_parquet(path / FOLDS))
         _check_networks(model)
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, ValidationError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{path} is not a whole roadrisk model ({reason}); train it again") from None
+        raise ModelError(f"{path} is not a whole roadrisk model ({_reason(error)}); train it again") from None
     return model
 
 
@@ -212,16 +236,42 @@ def scores(model: Model, examples: Examples, logit: FloatArray) -> Scores:
     fold = own_fold.reindex(examples.key.astype(str)).fillna(-1).to_numpy(dtype=np.int64)
     out_of_fold = fold >= 0
     joined = np.where(out_of_fold, logit[fold, np.arange(len(examples))], logit.mean(axis=0))
+    if not np.isfinite(joined).all():
+        raise ModelError(
+            f"the model gives {int((~np.isfinite(joined)).sum()):,} tiles no finite score; look for extreme "
+            "values in their facts, or train the model again"
+        )
     return Scores(joined, probability(joined), out_of_fold)
 
 
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(str(step) for step in first['loc'])}: {first['msg']}"
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 def _check_networks(model: Model) -> None:
+    _check_folds(model)
     if not model.fold_models:
         raise ValueError("it has no fold models")
     for k in range(len(model.fold_models)):
         fold_network(model, k)
     if model.architecture.encoder != "basic" and model.architecture.inputs != "facts":
         frozen_resnet34(model.encoder or {})
+
+
+def _check_folds(model: Model) -> None:
+    table = model.out_of_fold
+    lacking = {"split", "dataset", "key", "fold", "label", "logit", "probability"} - set(table.columns)
+    if lacking:
+        raise ValueError(f"{FOLDS} lacks {min(lacking)}")
+    own = table[table["split"] == model.split]
+    if not pd.api.types.is_integer_dtype(table["fold"]) or own["key"].duplicated().any():
+        raise ValueError(f"{FOLDS} does not give every tile one fold")
+    if not own["fold"].between(0, len(model.fold_models) - 1).all():
+        raise ValueError(f"{FOLDS} names a fold that is not there")
 
 
 def _tensors(model: Model) -> State:
@@ -257,7 +307,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is not a roadrisk model: it has no {MANIFEST}")
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+    except (ValueError, OSError, RecursionError):
         raise ModelError(f"{file} cannot be read as JSON; train the model again") from None
     if not isinstance(manifest, dict) or manifest.get("kind") != "roadrisk model":
         raise ModelError(f"{file} is not a roadrisk model's; give --model the -o of roadrisk train")
@@ -266,7 +316,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise ModelError(
             f"{path} has model format {number}, this version reads up to {FORMAT}; upgrade roadrisk"
         )
-    if set(manifest.get("sha256") or ()) != {WEIGHTS, FOLDS}:
+    checksums = manifest.get("sha256")
+    if not isinstance(checksums, dict) or set(checksums) != {WEIGHTS, FOLDS}:
         raise ModelError(f"{file} names no checksums of {WEIGHTS} and {FOLDS}; train the model again")
     return manifest
 
@@ -274,6 +325,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _model(manifest: dict[str, Any], tensors: State, out_of_fold: pd.DataFrame) -> Model:
     picture = manifest["picture"]
     preparations = [TypeAdapter(Preparation).validate_python(p) for p in manifest["preparation"]]
+    TypeAdapter(Provenance).validate_python(manifest["provenance"])
     return Model(
         TypeAdapter(Architecture).validate_python(manifest["architecture"]),
         None if picture is None else TypeAdapter(PicturePreparation).validate_python(picture),
@@ -293,5 +345,6 @@ def _below(tensors: State, prefix: str) -> State:
 
 def _synced(folder: Path) -> None:
     for file in folder.iterdir():
+        file.chmod(0o644)  # safetensors writes files that only their owner may read
         with file.open("rb+") as written:
             os.fsync(written.fileno())

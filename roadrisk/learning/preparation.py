@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field, FiniteFloat
 
 from roadrisk.columns import Column
 from roadrisk.errors import ModelError, SourceError
 from roadrisk.grid import FloatArray
 
 YEAR_DAYS = 365.25
+Above0 = Annotated[FiniteFloat, Field(gt=0)]  # checked where a model is read
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,10 @@ class Fact:
 
     column: str
     per_km2: bool
-    years: float
-    fill: float
-    mean: float
-    std: float
+    years: Above0
+    fill: FiniteFloat
+    mean: FiniteFloat
+    std: Above0
 
 
 @dataclass(frozen=True)

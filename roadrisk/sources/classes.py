@@ -21,11 +21,12 @@ ROADS_FOR_CARS = (
     "primary_link",
     "secondary_link",
     "tertiary_link",
+    "road",  # of a class that nobody has found out yet
 )
 _NOT_FOR_CARS = (
     *("bridleway", "bus_guideway", "bus_stop", "busway", "construction", "corridor", "crossing", "cycleway"),
     *("disused", "elevator", "escape", "footway", "path", "pedestrian", "platform", "proposed", "raceway"),
-    *("rest_area", "road", "service", "services", "steps", "track", "unsurfaced", "via_ferrata"),
+    *("rest_area", "service", "services", "steps", "track", "unsurfaced", "via_ferrata"),
 )
 _OSM = frozenset(ROADS_FOR_CARS + _NOT_FOR_CARS)
 _RANK = {name: rank for rank, name in enumerate(ROADS_FOR_CARS)}

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,7 +131,8 @@ def found_sheets(patterns: Sequence[str], grid: Grid) -> Sheets:
         ThreadPoolExecutor(OPENED_AT_ONCE) as pool,
     ):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        sheets = [_sheet(header, grid) for header in pool.map(_header, paths)]
+        headers = pool.map(partial(_header, named=frozenset(patterns)), paths)
+        sheets = [_sheet(header, grid) for header in headers]
     inside = tuple(sheet for sheet in sheets if meeting(sheet.bounds, grid.bounds) is not None)
     if not inside:
         raise _no_overlap(sheets, grid)
@@ -194,7 +195,7 @@ class _Header(NamedTuple):
     bands: Bands
 
 
-def _header(path: str) -> _Header:
+def _header(path: str, named: frozenset[str]) -> _Header:
     try:
         with rasterio.open(path) as source:
             if source.crs is None:
@@ -210,9 +211,13 @@ def _header(path: str) -> _Header:
             return _Header(path, source.crs.to_wkt(), source.transform, source.width, source.height, bands)
     except RasterioError as error:
         detail = str(error).splitlines()[0]
-        raise SourceError(
-            f"{path} is not a raster that GDAL opens; leave it out of --imagery ({detail})"
-        ) from None
+        # only what was named can be left out; what lies in a folder comes with it
+        fix = (
+            "leave it out of --imagery"
+            if path in named
+            else f"move it away, or use a pattern such as '{Path(path).parent}/*.tif'"
+        )
+        raise SourceError(f"{path} is not a raster that GDAL opens; {fix} ({detail})") from None
 
 
 def _sheet(header: _Header, grid: Grid) -> Sheet:

@@ -143,7 +143,9 @@ def joined_lines(sources: Sequence[Lines]) -> tuple[Lines, tuple[Lines, ...]]:
     """
     mended, seen = [], pd.Index([], dtype=object)
     for lines in sources:
-        drawn = pd.Index(shapely.to_wkb(shapely.normalize(shapely.set_precision(lines.table.geometry, 0.1))))
+        # pointwise: otherwise all lines below a decimetre would become one empty line
+        rounded = shapely.set_precision(lines.table.geometry.to_numpy(), 0.1, mode="pointwise")
+        drawn = pd.Index(_drawn(rounded))
         new = ~drawn.isin(seen)
         table = lines.table[new]
         used = int(table["source_row"].nunique())
@@ -326,11 +328,16 @@ def _with_classes(
 
 def _each_once(lines: pd.DataFrame, columns: _LineColumns) -> pd.DataFrame:
     """The longest row of each street, multi-lines exploded into their parts."""
-    drawn = shapely.to_wkb(shapely.normalize(lines["geometry"].to_numpy()), byte_order=0)
+    drawn = _drawn(lines["geometry"].to_numpy())
     ranked = lines.assign(street=_streets(lines, columns, drawn), drawn=drawn).sort_values(
         ["length_m", "road_class", "drawn"], ascending=[False, True, True]
     )
     return _exploded(lines.loc[ranked.drop_duplicates("street").index].sort_index())
+
+
+def _drawn(geometry: NDArray[np.object_]) -> NDArray[np.object_]:
+    """(N,) the same bytes for lines that differ in their direction alone."""
+    return np.asarray(shapely.to_wkb(shapely.normalize(geometry), byte_order=0), dtype=object)
 
 
 def _streets(lines: pd.DataFrame, columns: _LineColumns, drawn: NDArray[np.object_]) -> NDArray[np.object_]:

@@ -168,6 +168,7 @@ def _parquet_table(path: Path) -> Table:
     geometry: str | None = geo["primary_column"] if geo else None
     if geometry is not None and geo["columns"][geometry].get("encoding") != "WKB":
         raise SourceError(f"{path}: its geometry is not WKB; write it again as GeoParquet with WKB geometry")
+    checked_names(file.schema_arrow.names, path)
     columns = tuple(name for name in file.schema_arrow.names if name != geometry)
     file.close()
 
