@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,9 @@ from roadrisk.dataset import Dataset
 from roadrisk.region import read_region
 from roadrisk.sources.demo import Metro, made_up_metro
 from roadrisk.tiling import tile
+
+# benchmarks are run by `make bench`, which installs what they need
+collect_ignore_glob = [] if find_spec("pytest_benchmark") else ["benchmarks/*"]
 
 # machines are shared: how long an example takes is no promise of ours
 settings.register_profile("untimed", deadline=None)

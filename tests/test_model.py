@@ -1,11 +1,14 @@
 """The model on disk: written whole, read back the same, refused when it is not what was written."""
 
 import json
+import os
+import resource
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from learning_examples import COLUMNS, CPU, Run, made_up, run
@@ -176,7 +179,7 @@ def test_an_existing_output_is_refused_and_untouched(model: Model, written: Path
     assert {path.name: path.read_bytes() for path in written.iterdir()} == before
 
 
-@pytest.mark.parametrize("broken", ["save_file", "write_json", "_synced"])
+@pytest.mark.parametrize("broken", ["save", "write_json", "_synced"])
 def test_nothing_half_written_is_left(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
@@ -185,7 +188,7 @@ def test_nothing_half_written_is_left(
 
     monkeypatch.setattr(model_module, broken, full)
     with pytest.raises(
-        ModelError, match=r"^cannot write .*No space left on device\); free space or choose another"
+        ModelError, match=r"model \(no space left on device\); free space or choose another -o$"
     ):
         write_model(model, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
@@ -224,7 +227,10 @@ def test_what_was_changed_or_is_foreign_is_refused(written: Path, tmp_path: Path
     ("change", "said"),
     [
         ({"format": 2}, "has model format 2, this version reads up to 1; upgrade roadrisk"),
-        ({"format": "1"}, "has model format 1"),
+        ({"format": "1\n2"}, "names no model format"),
+        ({"format": True}, "names no model format"),
+        ({"sha256": ["folds.parquet", "model.safetensors"]}, "names no checksums"),
+        ({"sha256": {"folds.parquet": ["0"], "model.safetensors": None}}, "not the file that was written"),
         ({"sha256": {"../x": "0"}}, "names no checksums"),
         (
             {"architecture": {"encoder": "basic", "inputs": "both", "size_px": 48, "dropout": 0.3}},
@@ -246,3 +252,191 @@ def test_a_manifest_that_does_not_fit_is_refused(written: Path, change: dict[str
     manifest = json.loads((written / "model.json").read_text())
     (written / "model.json").write_text(json.dumps(manifest | change))
     refused(written, said)
+
+
+@pytest.mark.parametrize("inputs", ["facts", "image", "both"])
+def test_a_model_of_any_inputs_is_read_back_and_scores(
+    model: Model, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, inputs: str
+) -> None:
+    one = run(EXAMPLES, tmp_path_factory.mktemp("cache"), inputs=inputs, epochs=1)
+    without = inputs == "facts"
+    made = replace(
+        model,
+        architecture=replace(one.architecture, size_px=0) if without else one.architecture,
+        picture=None if without else one.preparation,
+        fold_models=one.validation.models,
+        out_of_fold=out_of_fold_table(EXAMPLES, {"spatial": one.validation}, "boston"),
+    )
+    write_model(made, tmp_path / "model")
+    feed = None if without else one.feed
+    seen = np.arange(len(EXAMPLES)) if without else np.flatnonzero(EXAMPLES.has_image)
+    examples = EXAMPLES.taken(seen)
+    read = read_model(tmp_path / "model")
+    said = scores(read, examples, fold_logits(read, examples, feed, CPU))
+    assert said.out_of_fold.all()
+    np.testing.assert_allclose(said.logit, one.validation.logit[seen], atol=1e-5)
+
+
+def test_a_colleague_can_read_what_was_written(model: Model, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_model(model, tmp_path / "model")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()} == {0o640}
+
+
+def test_a_disk_that_takes_no_more_leaves_nothing(model: Model, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(ModelError, match=r"^cannot write .*/model \(file too large\); free space"):
+            write_model(model, tmp_path / "model")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_said(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelError, match=r"^cannot write .*/file/model \("):
+        write_model(model, tmp_path / "file" / "model")
+
+
+def test_a_score_that_is_not_finite_is_refused(model: Model) -> None:
+    logit = np.zeros((3, len(EXAMPLES)))
+    logit[:, [4, 9]] = np.nan, np.inf
+    with pytest.raises(ModelError, match=r"^the model has no finite probability for 2 of 144 tiles; "):
+        scores(model, EXAMPLES, logit)
+
+
+LABEL: dict[str, object] = PROVENANCE["label"]  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (None, "provenance"),
+        ({"label": None}, "provenance.label"),
+        ({"label": {name: LABEL[name] for name in LABEL if name != "meaning"}}, "provenance.label.meaning"),
+        ({"label": LABEL | {"measure": ["x"]}}, "provenance.label.measure"),
+        ({"label": LABEL | {"threshold": "3"}}, "provenance.label.threshold"),
+        ({"label": LABEL | {"threshold": float("nan")}}, "provenance.label.threshold"),
+        ({"label": LABEL | {"threshold": None}}, "a measure and its threshold"),
+        ({"label": LABEL | {"measure": None, "threshold": None}}, "a measure and its threshold"),
+        ({"label": LABEL | {"positive": 1}}, "provenance.label.positive"),
+        ({"windows": [["2024-01-01", "2025-01-01"]]}, "provenance.windows"),
+        ({"windows": {"label": ["2024-01-01"]}}, "provenance.windows.label"),
+        ({"windows": {"label": [0, 86400]}}, "provenance.windows.label"),
+        ({"windows": {"label": ["2024-01-01", "<script>"]}}, "provenance.windows.label"),
+        ({"cell_m": "250"}, "provenance.cell_m"),
+        ({"cell_m": float("inf")}, "provenance.cell_m"),
+        ({"cell_m": 0}, "provenance.cell_m"),
+        ({"metres_per_pixel": [1]}, "provenance.metres_per_pixel"),
+    ],
+)
+def test_a_provenance_that_scoring_cannot_read_is_refused(
+    written: Path, change: dict[str, object] | None, said: str
+) -> None:
+    manifest = json.loads((written / "model.json").read_text())
+    manifest["provenance"] = None if change is None else manifest["provenance"] | change
+    (written / "model.json").write_text(json.dumps(manifest))
+    refused(written, said)
+
+
+@pytest.mark.parametrize("key", ["label", "windows", "cell_m", "metres_per_pixel"])
+def test_a_provenance_that_lacks_something_is_refused(written: Path, key: str) -> None:
+    manifest = json.loads((written / "model.json").read_text())
+    del manifest["provenance"][key]
+    (written / "model.json").write_text(json.dumps(manifest))
+    refused(written, f"provenance.{key}: Field required")
+
+
+@pytest.mark.parametrize("depth", [900, 100_000])
+def test_deep_nesting_is_refused(written: Path, depth: int) -> None:
+    manifest = json.loads((written / "model.json").read_text())
+    text = json.dumps(manifest | {"provenance": "HERE"}).replace('"HERE"', "[" * depth + "]" * depth)
+    (written / "model.json").write_text(text)
+    refused(written, r"cannot be read as JSON|provenance")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("columns", 0, "window"), ["soon", "later"]),
+        (("columns", 0, "window"), ["2024-01-01"]),
+        (("columns", 0, "role"), "none such"),
+        (("columns",), {"name": 1}),
+        (("preparation", 0, "facts", 0, "std"), 0.0),
+        (("preparation", 0, "facts", 0, "std"), -1.0),
+        (("preparation", 0, "facts", 0, "std"), float("nan")),
+        (("preparation", 0, "facts", 0, "mean"), float("inf")),
+        (("preparation", 0, "facts", 0, "fill"), "a lot"),
+        (("preparation", 0, "facts", 0, "years"), 0),
+        (("preparation",), 5),
+        (("picture",), None),
+        (("picture", "std"), [1, 0, 1]),
+        (("picture", "size_px"), 64),
+        (("architecture", "size_px"), 0),
+        (("metrics",), []),
+        (("split",), ["spatial"]),
+    ],
+)
+def test_a_manifest_with_one_wrong_value_is_refused(
+    written: Path, place: tuple[str | int, ...], value: object
+) -> None:
+    manifest = json.loads((written / "model.json").read_text())
+    *above, last = place
+    inner = manifest
+    for step in above:
+        inner = inner[step]
+    inner[last] = value
+    (written / "model.json").write_text(json.dumps(manifest))
+    refused(written, r"is not a whole roadrisk model \(.+\); train it again$")
+
+
+def signed(path: Path) -> None:
+    """Make the checksum of the folds right again, as one who means harm would."""
+    manifest = json.loads((path / "model.json").read_text())
+    manifest["sha256"]["folds.parquet"] = sha256_of(path / "folds.parquet")
+    (path / "model.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fold": "a"},
+        {"fold": 3},
+        {"fold": -1},
+        {"fold": 0.5},
+        {"fold": None},
+        {"key": "the same"},
+        {"key": 1},
+        {"split": "random"},
+        {"dataset": 2},
+        {"label": "high"},
+        {"logit": np.nan},
+        {"probability": "0.5"},
+    ],
+)
+def test_folds_that_do_not_fit_are_refused(written: Path, change: dict[str, object]) -> None:
+    table = pd.read_parquet(written / "folds.parquet").assign(**change)
+    table.to_parquet(written / "folds.parquet", index=False)
+    signed(written)
+    refused(written, r"is not a whole roadrisk model \(.*folds.parquet.*\); train it again$")
+
+
+@pytest.mark.parametrize("column", ["split", "dataset", "key", "fold", "label", "logit", "probability"])
+def test_folds_that_lack_a_column_are_refused(written: Path, column: str) -> None:
+    table = pd.read_parquet(written / "folds.parquet").drop(columns=column)
+    table.to_parquet(written / "folds.parquet", index=False)
+    signed(written)
+    refused(written, f"folds.parquet lacks {column}")
+
+
+@pytest.mark.parametrize("cut", [0, 100, 2000])
+def test_folds_that_are_not_parquet_are_refused(written: Path, cut: int) -> None:
+    whole = (written / "folds.parquet").read_bytes()
+    (written / "folds.parquet").write_bytes(whole[:cut] + b"\0" * 40 + whole[-8:] * (cut > 0))
+    signed(written)
+    refused(written, "is not a whole roadrisk model")

@@ -110,6 +110,20 @@ def test_a_lacking_column_is_named() -> None:
         preparation.prepared(values[:, [0, 2]], (COLUMNS[0], COLUMNS[2]), area)
 
 
+def test_a_value_too_far_from_what_was_learned_is_named() -> None:
+    values, area = facts(0)
+    preparation = learned_preparation(values, COLUMNS, area)
+    values[3, 1] = 1e300
+    with pytest.raises(ModelError, match=r"^column 'road_m' is too far from what the model learned"):
+        preparation.prepared(values, COLUMNS, area)
+
+
+@pytest.mark.parametrize("values", [[1e308, -1e308, 0], [1e-200, 2e-200, 3e-200]])
+def test_a_column_that_cannot_be_standardised_is_named(values: list[float]) -> None:
+    with pytest.raises(ModelError, match=r"^column 'a' holds values too extreme .* --exclude a$"):
+        learned_preparation(np.array(values)[:, None], (column("a"),), np.ones(3))
+
+
 def test_fact_values_take_numbers_and_booleans_only() -> None:
     table = pd.DataFrame(
         {

@@ -15,6 +15,8 @@ from roadrisk.nets.fusion import ImageNetwork, MultiModalNN
 from roadrisk.nets.image import BasicCNN, FeatureHead
 from roadrisk.nets.tabular import TabularNN
 
+SMALLEST_PX = 16
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -23,12 +25,20 @@ class Architecture:
     Parameters
     ----------
     size_px : side of the picture it takes; 0 where it takes none.
+
+    Raises
+    ------
+    ValueError : a picture too small for it.
     """
 
     encoder: Encoder
     inputs: Inputs
     size_px: Annotated[int, Field(ge=0, le=1024)]  # checked where a model is read
-    dropout: float
+    dropout: Annotated[float, Field(ge=0, le=1)]
+
+    def __post_init__(self) -> None:
+        if self.inputs != "facts" and self.size_px < SMALLEST_PX:
+            raise ValueError(f"size_px is {self.size_px}; a network of pictures takes {SMALLEST_PX} or more")
 
 
 def architecture_of(settings: TrainSettings, size_px: int) -> Architecture:

@@ -5,32 +5,30 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
-from datetime import date
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from typing_extensions import TypedDict
+from safetensors.torch import load_file, save
 
-from roadrisk.columns import Column, column_from_json
+from roadrisk.columns import Column
 from roadrisk.errors import ModelError
 from roadrisk.files import TEMPORARY, sha256_of, write_json
 from roadrisk.grid import FloatArray
 from roadrisk.learning.architecture import Architecture, network_of
 from roadrisk.learning.evaluation import probability
 from roadrisk.learning.examples import Examples
-from roadrisk.learning.fit import NetworkInputs, logits
+from roadrisk.learning.fit import SCORED_AT_ONCE, logits
 from roadrisk.learning.frozen import ImageFeed
 from roadrisk.learning.pictures import PicturePreparation
-from roadrisk.learning.preparation import Preparation
-from roadrisk.learning.validation import CrossValidation, FoldModel
+from roadrisk.learning.preparation import DatedColumn, IsoDate, Preparation
+from roadrisk.learning.validation import CrossValidation, FoldModel, check_out_of_fold, network_inputs
 from roadrisk.learning.weights import State
 from roadrisk.nets.fusion import MultiModalNN
 from roadrisk.nets.image import frozen_resnet34
@@ -38,9 +36,78 @@ from roadrisk.progress import Progress, silent
 
 FORMAT = 1
 MANIFEST, WEIGHTS, FOLDS = "model.json", "model.safetensors", "folds.parquet"
-SCORED_AT_ONCE = 256
 
 Split = Literal["spatial", "random"]
+
+
+# strict, since scoring reads the plain values that stand in the file
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Size = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
+
+
+@dataclass(frozen=True)
+class LabelOrigin:
+    """How the label was cut, as `Label.as_json` tells it.
+
+    Raises
+    ------
+    ValueError : neither a measure with its threshold nor a class.
+    """
+
+    column: str
+    measure: str | None
+    threshold: Number | None
+    positive: str | None
+    meaning: str
+
+    def __post_init__(self) -> None:
+        if (self.measure is None) != (self.threshold is None) or (
+            self.measure is None and self.positive is None
+        ):
+            raise ValueError("needs a measure and its threshold, or the positive class")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What scoring reads of a model's provenance.
+
+    Parameters
+    ----------
+    windows : the dates [from, to) of each name.
+    cell_m, metres_per_pixel : None where tiles have no such size.
+    """
+
+    label: LabelOrigin
+    windows: dict[str, tuple[IsoDate, IsoDate]]
+    cell_m: Size | None
+    metres_per_pixel: Size | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `model.json` holds besides its format and checksums.
+
+    Raises
+    ------
+    ValueError : pictures are not prepared as the architecture takes them.
+    """
+
+    architecture: Architecture
+    picture: PicturePreparation | None
+    columns: tuple[DatedColumn, ...]
+    split: Split
+    preparation: tuple[Preparation, ...]
+    metrics: dict[str, dict[str, dict[str, Any]]]
+    provenance: Origin
+
+    def __post_init__(self) -> None:
+        if (self.picture is None) != (self.architecture.inputs == "facts"):
+            raise ValueError("picture and inputs do not fit")
+        if self.picture is not None:
+            if self.picture.size_px != self.architecture.size_px:
+                raise ValueError("pictures are not of the size that the network takes")
+            if not np.isfinite((*self.picture.mean, *self.picture.std)).all() or min(self.picture.std) <= 0:
+                raise ValueError("mean and std of pictures must be finite, and std above 0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,25 +135,6 @@ class Model:
     metrics: dict[str, dict[str, dict[str, Any]]]
     provenance: dict[str, Any]
     out_of_fold: pd.DataFrame
-
-
-class LabelProvenance(TypedDict):
-    """What a model calls high risk, as `Label.as_json` has it."""
-
-    column: str
-    measure: str | None
-    threshold: float | None
-    positive: str | None
-    meaning: str
-
-
-class Provenance(TypedDict):
-    """What scoring reads of a model's provenance; there is more in it."""
-
-    label: LabelProvenance
-    windows: dict[str, tuple[date, date]]
-    cell_m: float | None
-    metres_per_pixel: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,25 +184,29 @@ def write_model(model: Model, out: Path) -> None:
 
     Raises
     ------
-    ModelError : `out` exists.
+    ModelError : `out` exists or cannot be written.
     """
     if out.exists():
         raise ModelError(f"{out} exists; choose another -o, or remove it")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _write_whole(model, out)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"cannot write {out} ({_reason(error)}); free space or choose another -o") from None
+
+
+def _write_whole(model: Model, out: Path) -> None:
     temporary = out.parent / f"{TEMPORARY}{out.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir()
-        save_file(_tensors(model), temporary / WEIGHTS, metadata={"format": "pt"})
+        # safetensors' own writing to a file lets nobody else read it
+        (temporary / WEIGHTS).write_bytes(save(_tensors(model), metadata={"format": "pt"}))
         model.out_of_fold.to_parquet(temporary / FOLDS, index=False)
         sha256 = {name: sha256_of(temporary / name) for name in (WEIGHTS, FOLDS)}
         write_json(temporary / MANIFEST, _manifest(model, sha256))
         _synced(temporary)
         temporary.rename(out)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"cannot write {out} ({reason}); free space or choose another -o") from None
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -168,14 +220,15 @@ def read_model(path: Path) -> Model:
     ModelError : not a model, not whole, changed since it was written, or of a newer format.
     """
     manifest = _read_manifest(path)
-    for name, sha256 in manifest["sha256"].items():
-        file = path / name
-        if name not in (WEIGHTS, FOLDS) or not file.is_file() or sha256_of(file) != sha256:
-            raise ModelError(f"{file} is missing or not the file that was written; train the model again")
     try:
+        for name in (WEIGHTS, FOLDS):
+            file = path / name
+            if not file.is_file() or sha256_of(file) != manifest["sha256"][name]:
+                raise ModelError(f"{file} is missing or not the file that was written; train the model again")
         model = _model(manifest, load_file(path / WEIGHTS), pd.read_parquet(path / FOLDS))
         _check_networks(model)
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, ValidationError) as error:
+        check_out_of_fold(model.out_of_fold, model.split, len(model.fold_models), FOLDS)
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         raise ModelError(f"{path} is not a whole roadrisk model ({_reason(error)}); train it again") from None
     return model
 
@@ -207,18 +260,17 @@ def fold_logits(
     """
     networks = [fold_network(model, k) for k in range(len(model.fold_models))]
     out = np.empty((len(networks), len(examples)))
-    uses_facts, uses_images = model.architecture.inputs != "image", model.architecture.inputs != "facts"
     for first in range(0, len(examples), SCORED_AT_ONCE):
         rows = np.arange(first, min(first + SCORED_AT_ONCE, len(examples)))
         tiles = examples.taken(rows)
-        seen = images.tensors(tiles.picture[tiles.has_image]) if images and uses_images else None
-        place = np.where(tiles.has_image, np.cumsum(tiles.has_image) - 1, -1)
-        for k, (network, fold) in enumerate(zip(networks, model.fold_models, strict=True)):
-            facts = (
-                fold.preparation.prepared(tiles.facts, tiles.columns, tiles.area_km2) if uses_facts else None
-            )
+        seen = None
+        if images and model.architecture.inputs != "facts":
             # pictures are read once for all folds
-            inputs = NetworkInputs(facts, place, None if seen is None else seen.__getitem__)
+            seen = images.tensors(tiles.picture[tiles.has_image]).__getitem__
+            place = np.where(tiles.has_image, np.cumsum(tiles.has_image) - 1, -1)
+            tiles = replace(tiles, picture=place)
+        for k, (network, fold) in enumerate(zip(networks, model.fold_models, strict=True)):
+            inputs = network_inputs(tiles, fold.preparation, model.architecture, seen)
             out[k, rows] = logits(network, inputs, device)
         progress("score", int(rows[-1]) + 1, len(examples))
     return out
@@ -230,48 +282,32 @@ def scores(model: Model, examples: Examples, logit: FloatArray) -> Scores:
     Parameters
     ----------
     logit : (folds, N), as `fold_logits` gives them.
+
+    Raises
+    ------
+    ModelError : a probability is not finite.
     """
     table = model.out_of_fold[model.out_of_fold["split"] == model.split]
     own_fold = pd.Series(table["fold"].to_numpy(), index=table["key"].to_numpy())
     fold = own_fold.reindex(examples.key.astype(str)).fillna(-1).to_numpy(dtype=np.int64)
     out_of_fold = fold >= 0
     joined = np.where(out_of_fold, logit[fold, np.arange(len(examples))], logit.mean(axis=0))
-    if not np.isfinite(joined).all():
+    lost = int((~np.isfinite(joined)).sum())
+    if lost:
         raise ModelError(
-            f"the model gives {int((~np.isfinite(joined)).sum()):,} tiles no finite score; look for extreme "
-            "values in their facts, or train the model again"
+            f"the model has no finite probability for {lost} of {len(examples)} tiles; train it again, "
+            "or look for extreme values in the facts"
         )
     return Scores(joined, probability(joined), out_of_fold)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        return f"{'.'.join(str(step) for step in first['loc'])}: {first['msg']}"
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
-
-
 def _check_networks(model: Model) -> None:
-    _check_folds(model)
     if not model.fold_models:
         raise ValueError("it has no fold models")
     for k in range(len(model.fold_models)):
         fold_network(model, k)
     if model.architecture.encoder != "basic" and model.architecture.inputs != "facts":
         frozen_resnet34(model.encoder or {})
-
-
-def _check_folds(model: Model) -> None:
-    table = model.out_of_fold
-    lacking = {"split", "dataset", "key", "fold", "label", "logit", "probability"} - set(table.columns)
-    if lacking:
-        raise ValueError(f"{FOLDS} lacks {min(lacking)}")
-    own = table[table["split"] == model.split]
-    if not pd.api.types.is_integer_dtype(table["fold"]) or own["key"].duplicated().any():
-        raise ValueError(f"{FOLDS} does not give every tile one fold")
-    if not own["fold"].between(0, len(model.fold_models) - 1).all():
-        raise ValueError(f"{FOLDS} names a fold that is not there")
 
 
 def _tensors(model: Model) -> State:
@@ -312,31 +348,42 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("kind") != "roadrisk model":
         raise ModelError(f"{file} is not a roadrisk model's; give --model the -o of roadrisk train")
     number = manifest.get("format")
-    if not isinstance(number, int) or not 1 <= number <= FORMAT:
+    if type(number) is not int:
+        raise ModelError(f"{file} names no model format; train the model again")
+    if not 1 <= number <= FORMAT:
         raise ModelError(
             f"{path} has model format {number}, this version reads up to {FORMAT}; upgrade roadrisk"
         )
-    checksums = manifest.get("sha256")
-    if not isinstance(checksums, dict) or set(checksums) != {WEIGHTS, FOLDS}:
+    sha256 = manifest.get("sha256")
+    if not isinstance(sha256, dict) or set(sha256) != {WEIGHTS, FOLDS}:
         raise ModelError(f"{file} names no checksums of {WEIGHTS} and {FOLDS}; train the model again")
     return manifest
 
 
 def _model(manifest: dict[str, Any], tensors: State, out_of_fold: pd.DataFrame) -> Model:
-    picture = manifest["picture"]
-    preparations = [TypeAdapter(Preparation).validate_python(p) for p in manifest["preparation"]]
-    TypeAdapter(Provenance).validate_python(manifest["provenance"])
+    checked: Manifest = TypeAdapter(Manifest).validate_python(manifest)
     return Model(
-        TypeAdapter(Architecture).validate_python(manifest["architecture"]),
-        None if picture is None else TypeAdapter(PicturePreparation).validate_python(picture),
-        tuple(column_from_json(column) for column in manifest["columns"]),
-        TypeAdapter(Split).validate_python(manifest["split"]),
-        tuple(FoldModel(p, _below(tensors, f"fold{k}.")) for k, p in enumerate(preparations)),
+        checked.architecture,
+        checked.picture,
+        checked.columns,
+        checked.split,
+        tuple(FoldModel(p, _below(tensors, f"fold{k}.")) for k, p in enumerate(checked.preparation)),
         _below(tensors, "encoder.") or None,
-        manifest["metrics"],
+        checked.metrics,
         manifest["provenance"],
         out_of_fold,
     )
+
+
+def _reason(error: Exception) -> str:
+    """Why, in one line."""
+    text = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        text = f"{'.'.join(str(step) for step in first['loc'])}: {first['msg']}".removeprefix(": ")
+    elif isinstance(error, OSError) and error.errno:
+        text = os.strerror(error.errno).lower()
+    return text.strip().splitlines()[0][:200] if text.strip() else type(error).__name__
 
 
 def _below(tensors: State, prefix: str) -> State:
@@ -345,6 +392,5 @@ def _below(tensors: State, prefix: str) -> State:
 
 def _synced(folder: Path) -> None:
     for file in folder.iterdir():
-        file.chmod(0o644)  # safetensors writes files that only their owner may read
         with file.open("rb+") as written:
             os.fsync(written.fileno())

@@ -12,14 +12,30 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, FiniteFloat
+from pydantic import AfterValidator, Field, FiniteFloat
 
 from roadrisk.columns import Column
 from roadrisk.errors import ModelError, SourceError
 from roadrisk.grid import FloatArray
 
 YEAR_DAYS = 365.25
-Above0 = Annotated[FiniteFloat, Field(gt=0)]  # checked where a model is read
+
+
+def _iso_date(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+def _dated(column: Column) -> Column:
+    for day in column.window or ():
+        _iso_date(day)
+    return column
+
+
+# checked where a model is read
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+IsoDate = Annotated[str, AfterValidator(_iso_date)]
+DatedColumn = Annotated[Column, AfterValidator(_dated)]
 
 
 @dataclass(frozen=True)
@@ -37,10 +53,10 @@ class Fact:
 
     column: str
     per_km2: bool
-    years: Above0
+    years: Positive
     fill: FiniteFloat
     mean: FiniteFloat
-    std: Above0
+    std: Positive
 
 
 @dataclass(frozen=True)
@@ -68,7 +84,7 @@ class Preparation:
 
         Raises
         ------
-        ModelError : a column that was learned from is not there.
+        ModelError : a column that was learned from is not there, or holds values too extreme for it.
         """
         place = {column.name: index for index, column in enumerate(columns)}
         lacking = [fact.column for fact in self.facts if fact.column not in place]
@@ -79,7 +95,13 @@ class Preparation:
         out = np.empty((len(values), len(self.facts)), np.float32)
         for index, fact in enumerate(self.facts):
             density = _density(values[:, place[fact.column]], fact.per_km2, fact.years, area_km2)
-            out[:, index] = (np.where(np.isnan(density), fact.fill, density) - fact.mean) / fact.std
+            with np.errstate(over="ignore"):
+                out[:, index] = (np.where(np.isnan(density), fact.fill, density) - fact.mean) / fact.std
+            if not np.isfinite(out[:, index]).all():
+                raise ModelError(
+                    f"column {fact.column!r} is too far from what the model learned for a number to hold; "
+                    "mend extreme values, or train the model again"
+                )
         return out
 
 
@@ -112,7 +134,14 @@ def learned_preparation(values: FloatArray, columns: tuple[Column, ...], area_km
             filled = np.where(np.isnan(density), fill, density)
             # an order of rows must not change the last bit of a sum
             filled = np.sort(filled)
-            facts.append(Fact(column.name, per_km2, years, fill, float(filled.mean()), float(filled.std())))
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean, std = float(filled.mean()), float(filled.std())
+            if not 0 < std < np.inf:
+                raise ModelError(
+                    f"column {column.name!r} holds values too extreme to standardise; mend them or leave it "
+                    f"out with --exclude {column.name}"
+                )
+            facts.append(Fact(column.name, per_km2, years, fill, mean, std))
     return Preparation(tuple(facts), tuple(dropped))
 
 

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 
 from roadrisk.errors import ModelError
@@ -14,11 +15,13 @@ from roadrisk.learning.architecture import Architecture, network_of
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.fit import NetworkInputs, fit, logits
 from roadrisk.learning.folds import Folds
-from roadrisk.learning.frozen import ImageFeed
+from roadrisk.learning.frozen import ImageFeed, ImageTensors
 from roadrisk.learning.preparation import Preparation, learned_preparation
 from roadrisk.learning.settings import TrainSettings
 from roadrisk.learning.weights import State
 from roadrisk.progress import Progress, silent
+
+TEXT, NUMBERS = ("split", "dataset", "key"), ("label", "logit", "probability")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +96,7 @@ def cross_validated(
     ordered, ordered_folds = examples.taken(order), folds.taken(order)
     if images is not None and architecture.inputs != "facts":
         images.ready(ordered.picture[ordered.has_image], clock.progress)
+    tensors = images.tensors if images else None
     started, epochs = time.monotonic(), folds.count * (settings.epochs or 0)
     logit, models = np.empty(len(examples)), []
     for k in range(folds.count):
@@ -105,21 +109,59 @@ def cross_validated(
         _check_inputs(train, preparation, architecture, images)
         seed = fold_seed(settings.seed, k)
         network = network_of(architecture, len(preparation.facts), seed)
-        inputs = network_inputs(train, preparation, architecture, images)
+        inputs = network_inputs(train, preparation, architecture, tensors)
         state = fit(network, inputs, train.label, settings, seed, device, after_epoch)
-        unseen = network_inputs(ordered.taken(test), preparation, architecture, images)
+        unseen = network_inputs(ordered.taken(test), preparation, architecture, tensors)
         logit[order[test]] = logits(network, unseen, device)
         models.append(FoldModel(preparation, state))
     return CrossValidation(logit, folds.fold, tuple(models))
 
 
 def network_inputs(
-    examples: Examples, preparation: Preparation, architecture: Architecture, images: ImageFeed | None
+    examples: Examples, preparation: Preparation, architecture: Architecture, images: ImageTensors | None
 ) -> NetworkInputs:
-    """What a fold's network is given of these tiles."""
+    """What a fold's network is given of these tiles.
+
+    Parameters
+    ----------
+    images : tensors of pictures by their index in `examples.picture`; None where no tile has one.
+
+    Raises
+    ------
+    ModelError : a column that was learned from is not there.
+    """
     uses_facts, uses_images = architecture.inputs != "image", architecture.inputs != "facts"
     facts = preparation.prepared(examples.facts, examples.columns, examples.area_km2) if uses_facts else None
-    return NetworkInputs(facts, examples.picture, images.tensors if uses_images and images else None)
+    return NetworkInputs(facts, examples.picture, images if uses_images else None)
+
+
+def check_out_of_fold(table: pd.DataFrame, split: str, folds: int, where: str) -> None:
+    """Refuse a table that would score a training tile by the wrong fold, or by none.
+
+    Parameters
+    ----------
+    split : the one whose `folds` models are there.
+
+    Raises
+    ------
+    ValueError : what is wrong in `where`.
+    """
+    lacking = [name for name in (*TEXT, "fold", *NUMBERS) if name not in table]
+    if lacking:
+        raise ValueError(f"{where} lacks {', '.join(lacking)}")
+    for name in TEXT:
+        if not pd.api.types.is_string_dtype(table[name]):
+            raise ValueError(f"{name} in {where} is not text")
+    for name in NUMBERS:
+        if not pd.api.types.is_float_dtype(table[name]) or not np.isfinite(table[name].to_numpy(float)).all():
+            raise ValueError(f"{name} in {where} is not finite numbers")
+    if not pd.api.types.is_integer_dtype(table["fold"]) or table.isna().to_numpy().any():
+        raise ValueError(f"fold in {where} is not whole numbers, or a value is missing")
+    own = table.loc[table["split"] == split, "fold"]
+    if own.empty or table["fold"].min() < 0 or own.max() >= folds:
+        raise ValueError(f"{where} names folds that the model does not have")
+    if table.duplicated(["split", "key"]).any():
+        raise ValueError(f"{where} has a tile twice")
 
 
 def _check_inputs(
