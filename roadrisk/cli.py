@@ -115,7 +115,7 @@ def tile(
         Path | None, typer.Option("-o", "--out", metavar="DATASET", help="Folder to make.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that cut pictures; default: all cores.")
+        int | None, typer.Option(min=1, help="Processes that cut pictures; default: all cores.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say tiles, parts, bytes and minutes; write nothing.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,14 +154,6 @@ class MosaicReader:
             return np.zeros((self._tile_size, self._tile_size), bool)
         with _naming(source):
             return np.asarray(source.read_masks(1, window=window) > 0)
-
-    def read_many(self, rows: Sequence[int], cols: Sequence[int]) -> Pixels:
-        """(N, 3, tile_size, tile_size) of tiles, in their order; read part by part."""
-        out = np.empty((len(rows), 3, self._tile_size, self._tile_size), np.uint8)
-        tiles = [(int(r), int(c)) for r, c in zip(rows, cols, strict=True)]
-        for n in sorted(range(len(tiles)), key=lambda n: (self._part(*tiles[n]), tiles[n])):
-            out[n] = self.read(*tiles[n])
-        return out
 
     def close(self) -> None:
         """Close the open parts; a later read opens them again."""

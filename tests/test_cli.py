@@ -86,6 +86,15 @@ def test_wrong_words_get_one_line(tmp_path: Path, args: list[str], code: int, me
     assert list(tmp_path.iterdir()) == []
 
 
+def test_fewer_workers_than_one_is_wrong_usage(tmp_path: Path) -> None:
+    run = roadrisk(
+        "tile", "--bbox", "0", "0", "1", "1", "--zoom", "10", "--workers", "-3", "-o", "x", cwd=tmp_path
+    )
+    assert run.returncode == 2
+    assert "--workers" in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_box_may_be_written_both_ways(tmp_path: Path) -> None:
     words = roadrisk(
         "tile", "--bbox", "-93.7", "41.5", "-93.5", "41.7", "--zoom", "14", "--dry-run", cwd=tmp_path
