@@ -24,6 +24,7 @@ class Column:
     source : the source it was made from.
     window : the dates [from, to) it tells of, ISO.
     by : the column that weights a `mean`, or the two sums of a `ratio`.
+    withheld : why a model does not use it unless asked for by name; empty where it may.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Column:
     source: str | None = None
     window: tuple[str, str] | None = None
     by: tuple[str, ...] = ()
+    withheld: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; `column_from_json` gives the column back."""

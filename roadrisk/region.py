@@ -12,102 +12,30 @@ import tomllib
 from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from roadrisk.errors import RegionError
 from roadrisk.grid import Grid, checked_bbox, grid_of_cell, grid_of_shape, grid_of_zoom, tiles_per_part
 from roadrisk.schema import checked
+from roadrisk.source_settings import (
+    STRICT,
+    AreaSource,
+    EventSource,
+    ImagerySource,
+    LabelSettings,
+    LineSource,
+    Name,
+    RasterSource,
+    TrafficSource,
+)
 
 GRID_KEYS = ("zoom", "cell", "shape")
-# a name becomes a column and a file, so it can lead nowhere
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=64)]
-_strict = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
 
-@dataclass(frozen=True, config=_strict)
-class ImagerySource:
-    """Pictures: a file, a folder or a pattern of whatever GDAL opens.
-
-    Parameters
-    ----------
-    path : `~` and `${NAME}` are expanded; patterns are expanded here, not by the shell.
-    licence, attribution : as the owner asks; every layer made from it carries them.
-    """
-
-    path: str
-    licence: str | None = None
-    attribution: str | None = None
-
-
-@dataclass(frozen=True, config=_strict)
-class LineSource:
-    """Road centre-lines.
-
-    Parameters
-    ----------
-    path : whatever pyogrio opens, or Parquet.
-    name : in the account, letters, digits and _; else `roads`, or the file stem when there are several.
-    layer : of a file with several.
-    class_column : the road class; found by its usual names when not given.
-    length_column : metres of the whole line, where the geometry is only a sketch of it.
-    licence, attribution : as the owner asks; every layer made from it carries them.
-    """
-
-    path: str
-    name: Name | None = None
-    layer: str | None = None
-    class_column: str | None = None
-    length_column: str | None = None
-    licence: str | None = None
-    attribution: str | None = None
-
-
-@dataclass(frozen=True, config=_strict)
-class EventSource:
-    """Dated points: crashes.
-
-    Parameters
-    ----------
-    path : CSV, Parquet or whatever pyogrio opens.
-    name : prefix of the columns, `<name>_label` and `<name>_past`; else the flag's name, or the file
-        stem when there are several.
-    x, y, date, time, severity : columns; found by their usual names when not given.
-    crs : of x and y.
-    max_rejected : share of rows that may be rejected before it is an error.
-    licence, attribution : as the owner asks; every layer made from it carries them.
-    """
-
-    path: str
-    name: Name | None = None
-    x: str | None = None
-    y: str | None = None
-    crs: str = "EPSG:4326"
-    date: str | None = None
-    time: str | None = None
-    severity: str | None = None
-    max_rejected: float = Field(default=0.05, ge=0, le=1)
-    licence: str | None = None
-    attribution: str | None = None
-
-
-@dataclass(frozen=True, config=_strict)
-class LabelSettings:
-    """What is called high risk.
-
-    Parameters
-    ----------
-    column : the measure; the label-window count of the only crash source when not given.
-    share : of eligible tiles that is high risk, as near as ties allow.
-    """
-
-    column: str | None = None
-    share: float = Field(default=0.2, gt=0, lt=1)
-
-
-@dataclass(frozen=True, config=_strict)
+@dataclass(frozen=True, config=STRICT)
 class Region:
     """One metro, its grid and its sources.
 
@@ -118,7 +46,11 @@ class Region:
     zoom, cell, shape : exactly one: XYZ zoom, metres, or (rows, cols).
     crs : of a `cell` or `shape` grid; else the UTM zone of the box's centre.
     tile_size : pixels along a side of a tile's picture.
+    area : polygons, the region's outline inside the box; a tile carries the share of it inside.
+    crashes, citations : events; citations measure enforcement, so models use them only when asked.
+    points : places without dates, such as signals.
     label_window, feature_window : dates [from, to).
+    windows : further windows by name, each a column of every dated source.
     min_coverage : a tile with less picture counts as without one.
     drop_uncovered : tiles without picture are neither trained on nor scored.
     """
@@ -130,11 +62,18 @@ class Region:
     shape: tuple[int, int] | None = None
     crs: str | None = None
     tile_size: int = 256
+    area: str | None = None
     imagery: tuple[ImagerySource, ...] = ()
     roads: tuple[LineSource, ...] = ()
     crashes: tuple[EventSource, ...] = ()
+    citations: tuple[EventSource, ...] = ()
+    points: tuple[EventSource, ...] = ()
+    traffic: tuple[TrafficSource, ...] = ()
+    areas: tuple[AreaSource, ...] = ()
+    rasters: tuple[RasterSource, ...] = ()
     label_window: tuple[date, date] | None = None
     feature_window: tuple[date, date] | None = None
+    windows: dict[Name, tuple[date, date]] = Field(default_factory=dict)
     min_coverage: float = Field(default=0.9, ge=0, le=1)
     drop_uncovered: bool = False
     label: LabelSettings = LabelSettings()

@@ -33,7 +33,8 @@ from roadrisk.grid import FloatArray, Grid, LngLatBbox, Part, tiles_in
 from roadrisk.mosaic import part_path, parts_path
 from roadrisk.overview import overview_path, vrt_files
 from roadrisk.progress import Progress, silent
-from roadrisk.region import EventSource, ImagerySource, LineSource, Region
+from roadrisk.region import Region
+from roadrisk.source_settings import EventSource, ImagerySource, LineSource
 from roadrisk.sources.account import Account
 from roadrisk.sources.events import Events, read_events
 from roadrisk.sources.imagery import Sheets, found_sheets

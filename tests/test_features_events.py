@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from roadrisk.errors import SourceError, UsageError
 from roadrisk.features import events as events_module
+from roadrisk.features.counting import count_events
 from roadrisk.features.events import (
     check_label_window,
     chosen_windows,
-    count_events,
     default_windows,
     event_columns,
     in_window,
 )
 from roadrisk.grid import LngLatBbox, grid_of_cell
-from roadrisk.region import EventSource
+from roadrisk.source_settings import EventSource
 from roadrisk.sources.account import Account
 from roadrisk.sources.events import Events, read_events
 

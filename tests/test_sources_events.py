@@ -16,7 +16,7 @@ from pyproj import Transformer
 
 from roadrisk.errors import RoadriskError, SourceError
 from roadrisk.grid import Grid, LngLatBbox, grid_of_cell, grid_of_zoom
-from roadrisk.region import EventSource
+from roadrisk.source_settings import EventSource
 from roadrisk.sources import tables
 from roadrisk.sources.account import Account
 from roadrisk.sources.dates import read_dates

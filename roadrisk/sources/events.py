@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from roadrisk.errors import SourceError
 from roadrisk.grid import FloatArray, Grid
-from roadrisk.region import EventSource
+from roadrisk.source_settings import EventSource
 from roadrisk.sources import positions
 from roadrisk.sources.account import Account
 from roadrisk.sources.dates import OrderEvidence, is_month_first, order_evidence, read_dates, seconds_of_day

@@ -17,7 +17,7 @@ from pyproj import CRS, Transformer
 
 from roadrisk.errors import SourceError
 from roadrisk.grid import Bbox, FloatArray, Grid
-from roadrisk.region import LineSource
+from roadrisk.source_settings import LineSource
 from roadrisk.sources.account import Account
 from roadrisk.sources.classes import MAX_CLASSES, is_osm, road_classes
 from roadrisk.sources.ground import ground_lengths

@@ -15,7 +15,7 @@ from pyproj.exceptions import CRSError
 
 from roadrisk.errors import SourceError
 from roadrisk.grid import FloatArray, Grid
-from roadrisk.region import EventSource
+from roadrisk.source_settings import EventSource
 from roadrisk.sources.names import EAST, LATITUDE, LONGITUDE, NORTH, found_column, given_column, listed
 from roadrisk.sources.tables import Chunk, Table
 
