@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from roadrisk.demonstration import demo
+    from roadrisk.information import info
     from roadrisk.scoring import score
     from roadrisk.tiling import tile
     from roadrisk.training import train
 
 __version__ = "0.1.0"
-__all__ = ["demo", "score", "tile", "train"]
+__all__ = ["demo", "info", "score", "tile", "train"]
 
 _HOMES = {
     "demo": "roadrisk.demonstration",
+    "info": "roadrisk.information",
     "score": "roadrisk.scoring",
     "tile": "roadrisk.tiling",
     "train": "roadrisk.training",

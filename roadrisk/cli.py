@@ -69,7 +69,7 @@ def joined_words(args: list[str]) -> list[str]:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of paths.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Also say how each source was understood.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
 
 
 @app.command(cls=Command)
@@ -99,6 +99,18 @@ def tile(
     crashes: Annotated[
         list[str] | None, typer.Option(metavar="SRC", help="Crashes as dated points. Repeats.")
     ] = None,
+    citations: Annotated[
+        list[str] | None, typer.Option(metavar="SRC", help="Citations as points. Repeats.")
+    ] = None,
+    traffic: Annotated[
+        list[str] | None, typer.Option(metavar="SRC", help="Volumes (AADT) on lines or at points. Repeats.")
+    ] = None,
+    areas: Annotated[
+        list[str] | None, typer.Option(metavar="SRC", help="Polygons with population facts. Repeats.")
+    ] = None,
+    area: Annotated[
+        str | None, typer.Option(metavar="SRC", help="Polygons: the region's outline inside the box.")
+    ] = None,
     label_window: Annotated[
         str | None, typer.Option(metavar="FROM TO", help="Dates [FROM, TO) whose crashes are learned.")
     ] = None,
@@ -125,7 +137,7 @@ def tile(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Cut a region into tiles and join each to its picture, roads and crashes."""
+    """Cut a region into tiles and join each to its picture, roads, crashes and other facts."""
     file = one_region(region or [])
     flags = {
         "bbox": numbers("--bbox", bbox, 4),
@@ -137,6 +149,10 @@ def tile(
         "imagery": sources(imagery),
         "roads": sources(roads),
         "crashes": sources(crashes),
+        "citations": sources(citations),
+        "traffic": sources(traffic),
+        "areas": sources(areas),
+        "area": area,
         "label_window": window("--label-window", label_window),
         "feature_window": window("--feature-window", feature_window),
         "min_coverage": min_coverage,
@@ -238,6 +254,26 @@ def score(
         scored = scored_tiles(data, model, out, device=device, progress=progress)
     report(scored.lines(), quiet or as_json)
     finish(out, scored.as_json(), as_json)
+
+
+@app.command(cls=Command)
+def info(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A dataset, a model, a layer or a table.")],
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say what is in a dataset, a model or a layer, and whether it is whole."""
+    import shutil
+
+    from roadrisk.information import info as info_of
+
+    found = info_of(path)
+    if as_json:
+        typer.echo(json.dumps(found.as_json()))
+        return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in found.lines(verbose, width):
+        typer.echo(line)
 
 
 @app.command(cls=Command)

@@ -27,6 +27,7 @@ MAX_TILES = 50_000_000
 MERCATOR_LIMIT_DEG = 85.0511287798066  # atan(sinh(pi)): where the square of EPSG:3857 ends
 MERCATOR_HALF_M = math.pi * 6378137.0
 PART_SIDE_PX = 4096
+_AT_ONCE = 1 << 16  # points whose work space stays in the processor's cache
 
 Scheme = Literal["zoom", "cell", "shape"]
 
@@ -130,6 +131,11 @@ class Grid:
         x, y = self.x0 + col, self.y0 + row
         return Bbox(self._x(x), self._y(y + 1), self._x(x + 1), self._y(y))
 
+    def edges(self, rows: IntArray, cols: IntArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """(N,) left, bottom, right and top of tiles, CRS units."""
+        x, y = self.x0 + cols, self.y0 + rows
+        return self._x(x), self._y(y + 1), self._x(x + 1), self._y(y)
+
     def tile_id(self, row: int, col: int) -> str:
         """The absolute name of a tile."""
         return str(self.tile_ids(np.array([row]), np.array([col]))[0])
@@ -169,16 +175,47 @@ class Grid:
         >>> [a.tolist() for a in grid.locate([left, right], [top, bottom])]
         [[0, -1], [0, -1]]
         """
-        u = (np.asarray(x, dtype=np.float64) - self.origin_x) / self.cell
-        v = (self.origin_y - np.asarray(y, dtype=np.float64)) / self.cell
-        return self._window(u, v)
+        x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        rows, cols = np.empty(len(x), dtype=np.int64), np.empty(len(x), dtype=np.int64)
+        for some, row, col in self._steps(x, y):
+            rows[some], cols[some] = self._within(row, col)
+        return rows, cols
+
+    def framed_index(self, x: FloatArray, y: FloatArray) -> Iterator[tuple[slice, IntArray]]:
+        """Points in steps of few, each with its place in the window and a frame one tile wide around it.
+
+        Reductions over tiles need no test of who is inside: they reduce into (rows + 2) x (cols + 2) bins
+        and cut the frame off. The tile is that of `locate`, by the same arithmetic.
+
+        Yields
+        ------
+        which points, and their (n,) index `(row + 1) * (cols + 2) + col + 1`, in the frame when outside.
+        The array is written over by the next step.
+
+        Examples
+        --------
+        >>> grid = grid_of_shape(LngLatBbox(-93.7, 41.5, -93.5, 41.7), 2, 2)
+        >>> left, bottom, right, top = grid.bounds
+        >>> [i.tolist() for _, i in grid.framed_index(np.array([left, right]), np.array([top, top]))]
+        [[5, 7]]
+        """
+        places = np.empty(min(len(x), _AT_ONCE), dtype=np.int64)
+        for some, row, col in self._steps(x, y):
+            row *= self.cols + 2
+            row += col
+            index = places[: len(row)]
+            np.copyto(index, row, casting="unsafe")
+            yield some, index
 
     def locate_lnglat(self, lng: ArrayLike, lat: ArrayLike) -> tuple[IntArray, IntArray]:
         """The tile of each (longitude, latitude) in degrees, as `locate`."""
         lng, lat = np.asarray(lng, dtype=np.float64), np.asarray(lat, dtype=np.float64)
         if self.scheme == "zoom":
             u, v = _unit_square(lng, lat)
-            return self._window(u * 2.0**self.zoom_level, v * 2.0**self.zoom_level)
+            u *= 2.0**self.zoom_level
+            v *= 2.0**self.zoom_level
+            self._enframe(u, v)
+            return self._within(v, u)
         return self.locate(*_transformer("EPSG:4326", self.crs).transform(lng, lat))
 
     @property
@@ -201,8 +238,7 @@ class Grid:
         """
         import shapely
 
-        left, top = self._x(self.x0 + cols), self._y(self.y0 + rows)
-        right, bottom = self._x(self.x0 + cols + 1), self._y(self.y0 + rows + 1)
+        left, bottom, right, top = self.edges(rows, cols)
         if crs is None or crs == self.crs:
             return np.asarray(shapely.box(left, bottom, right, top, ccw=True))
         pieces = self._pieces_per_edge(crs)
@@ -316,23 +352,48 @@ class Grid:
     def _y(self, index: Any) -> Any:
         return self.origin_y - index * self.cell
 
-    def _window(self, u: FloatArray, v: FloatArray) -> tuple[IntArray, IntArray]:
-        if self.scheme == "zoom":
-            world = 2.0**self.zoom_level
-            epsilon = 1e-14 * world  # mercantile's, in its unit square
-            u, v = np.where(u < 0, 0.0, u), np.where(v < 0, 0.0, v)
-        else:
-            epsilon = 1e-9
-        with np.errstate(invalid="ignore"):
-            col, row = np.floor(u + epsilon), np.floor(v + epsilon)
-            if self.scheme == "zoom":  # epsilon must not lift a point over the edge of the world
-                col, row = np.minimum(col, world - 1), np.minimum(row, world - 1)
-            col, row = col - self.x0, row - self.y0
-            inside = (row >= 0) & (row < self.rows) & (col >= 0) & (col < self.cols)
-        return (
-            np.where(inside, row, -1).astype(np.int64),
-            np.where(inside, col, -1).astype(np.int64),
-        )
+    def _steps(self, x: FloatArray, y: FloatArray) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
+        """Points a few at a time, with their framed rows and cols in work space that stays in the cache."""
+        size = min(len(x), _AT_ONCE)
+        work = np.empty(size), np.empty(size)
+        for first in range(0, len(x), _AT_ONCE):
+            some = slice(first, min(first + _AT_ONCE, len(x)))
+            u, v = (space[: some.stop - first] for space in work)
+            with np.errstate(over="ignore", invalid="ignore"):
+                np.subtract(x[some], self.origin_x, out=u)
+                np.subtract(self.origin_y, y[some], out=v)
+                u /= self.cell
+                v /= self.cell
+            self._enframe(u, v)
+            yield some, v, u
+
+    def _enframe(self, u: FloatArray, v: FloatArray) -> None:
+        """Turn lattice coordinates into cols and rows counted from 1, in place; outside into the frame."""
+        world = None if self.zoom is None else 2**self.zoom
+        # mercantile's epsilon is of its unit square
+        epsilon = 1e-9 if world is None else 1e-14 * world
+        for t, first, count in ((u, self.x0, self.cols), (v, self.y0, self.rows)):
+            t += epsilon
+            np.floor(t, out=t)
+            least, most = t.min(initial=first), t.max(initial=first)  # NaN comes through both
+            if not (first <= least and most < first + count):
+                unknown = None if math.isfinite(least) and math.isfinite(most) else ~np.isfinite(t)
+                # the tiles at the edge of the world hold what mercantile puts there from beyond it
+                lowest = first - 1 if world is None else max(first - 1, 0)
+                highest = first + count if world is None else min(first + count, world - 1)
+                np.clip(t, lowest, highest, out=t)
+                if unknown is not None:
+                    t[unknown] = first - 1
+            t -= first - 1
+
+    def _within(self, row: FloatArray, col: FloatArray) -> tuple[IntArray, IntArray]:
+        """(n,) rows and cols from framed ones: counted from 0, both -1 in the frame."""
+        rows, cols = row.astype(np.int64), col.astype(np.int64)
+        framed = (rows == 0) | (rows > self.rows) | (cols == 0) | (cols > self.cols)
+        rows[framed] = cols[framed] = 0
+        rows -= 1
+        cols -= 1
+        return rows, cols
 
     def _pieces_per_edge(self, crs: str) -> int:
         """Pieces an edge needs in `crs`; bending falls with their square, so one halving tells."""

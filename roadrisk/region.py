@@ -29,6 +29,7 @@ from roadrisk.source_settings import (
     LineSource,
     Name,
     RasterSource,
+    TableSource,
     TrafficSource,
 )
 
@@ -79,13 +80,15 @@ class Region:
     label: LabelSettings = LabelSettings()
 
     def __post_init__(self) -> None:
-        for name in ("label_window", "feature_window"):
-            window = getattr(self, name)
+        flags = {"--label-window": self.label_window, "--feature-window": self.feature_window}
+        for name, window in (flags | {f"windows.{name}": w for name, w in self.windows.items()}).items():
             if window is not None and window[0] >= window[1]:
-                flag = "--" + name.replace("_", "-")
                 raise ValueError(
-                    f"{flag} {window[0]} {window[1]} ends before it starts; dates are [from, to)"
+                    f"{name} {window[0]} {window[1]} ends before it starts; dates are [from, to)"
                 )
+        taken = {"label", "past", "count"} & set(self.windows)
+        if taken:
+            raise ValueError(f"windows.{min(taken)}: that end of a column name is taken; choose another name")
 
     def grid(self) -> Grid:
         """The region's tiles.
@@ -113,26 +116,34 @@ class Region:
         rows, cols = self.shape or (0, 0)
         return grid_of_shape(box, rows, cols, self.crs)
 
-    def line_sources(self) -> tuple[LineSource, ...]:
-        """The sources of centre-lines, each with a name of its own."""
-        return _named(self.roads, "roads")
+    def event_sources(self) -> tuple[EventSource, ...]:
+        """Crashes, citations and points, each with a name of its own; points have no dates."""
+        points = tuple(replace(source, undated=True) for source in self.points)
+        return (
+            *named_sources(self.crashes, "crashes"),
+            *named_sources(self.citations, "citations"),
+            *named_sources(points, "points"),
+        )
 
-    def checked_names(self) -> None:
-        """Nothing, if no two sources of any kind share a name.
+    def table_sources(self) -> tuple[TableSource | RasterSource, ...]:
+        """Every source of facts, each with a name of its own, in the order of the fields.
 
         Raises
         ------
-        RegionError : two do.
+        RegionError : two share a name.
         """
-        lines, events = self.line_sources(), self.event_sources()
-        names = ["aerial", *(str(s.name) for s in lines), *(str(s.name) for s in events)]
+        sources: tuple[TableSource | RasterSource, ...] = (
+            *named_sources(self.roads, "roads"),
+            *self.event_sources(),
+            *named_sources(self.traffic, "traffic"),
+            *named_sources(self.areas, "areas"),
+            *named_sources(self.rasters, None),
+        )
+        names = ["aerial", *(str(source.name) for source in sources)]
         for name in names:
             if names.count(name) > 1:
                 raise RegionError(f"two sources are called {name}; give each its own `name` in a region file")
-
-    def event_sources(self) -> tuple[EventSource, ...]:
-        """The crash sources, each with a name of its own."""
-        return _named(self.crashes, "crashes")
+        return sources
 
 
 def read_region(path: Path) -> Region:
@@ -187,36 +198,25 @@ def _with_paths(table: dict[str, Any], file: Path) -> dict[str, Any]:
             return path
         return os.path.join(file.parent, os.path.expanduser(path))  # noqa: PTH118, PTH111
 
-    def walk(value: Any, place: str) -> Any:
+    def walk(value: Any, place: str, is_path: bool) -> Any:
         if isinstance(value, dict):
-            return {
-                k: expanded(v, f"{place}.path")
-                if k == "path" and isinstance(v, str)
-                else walk(v, f"{place}.{k}")
-                for k, v in value.items()
-            }
+            return {k: walk(v, f"{place}.{k}", is_path=k == "path") for k, v in value.items()}
         if isinstance(value, list):
-            return [walk(v, f"{place}[{i}]") for i, v in enumerate(value)]
-        return value
+            return [walk(v, f"{place}[{i}]", is_path) for i, v in enumerate(value)]
+        return expanded(value, place) if is_path and isinstance(value, str) else value
 
-    return {k: walk(v, k) for k, v in table.items()}
-
-
-Source = TypeVar("Source", LineSource, EventSource)
+    return {k: walk(v, k, is_path=k == "area") for k, v in table.items()}
 
 
-def _named(sources: tuple[Source, ...], flag: str) -> tuple[Source, ...]:
-    """Sources with names: given, else the flag's, else the file stem when there are several."""
-    several = len(sources) > 1
-    named = tuple(
-        s if s.name else replace(s, name=_column_word(Path(s.path).stem) if several else flag)
-        for s in sources
+Source = TypeVar("Source", LineSource, EventSource, TrafficSource, AreaSource, RasterSource)
+
+
+def named_sources(sources: tuple[Source, ...], kind: str | None) -> tuple[Source, ...]:
+    """Sources with names: given, else their kind's, else the file stem when there are several or no kind."""
+    alone = kind if len(sources) == 1 else None
+    return tuple(
+        s if s.name else replace(s, name=alone or _column_word(Path(s.paths[0]).stem)) for s in sources
     )
-    names = [s.name for s in named]
-    for name in names:
-        if names.count(name) > 1:
-            raise RegionError(f"two sources of {flag} are called {name}; give each a `name` in a region file")
-    return named
 
 
 def _column_word(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
@@ -11,18 +12,21 @@ from pydantic import TypeAdapter, ValidationError
 
 from roadrisk.errors import RoadriskError
 
+_BRANCH = re.compile(r"literal\[.*\]|tuple\[.*\]|dict\[.*\]|constrained-str|str|int|float|bool|[A-Z]\w+")
+
 
 def checked(schema: Any, table: Mapping[str, Any], where: str, error: type[RoadriskError]) -> Any:
     """`table` as the dataclass `schema`, or one line that names `where`, the place and the fix."""
     try:
         return TypeAdapter(schema).validate_python(dict(table))
     except ValidationError as problems:
-        first = problems.errors(include_url=False)[0]
+        # of a value that may be one word or a table, the table's problem says more
+        first = min(problems.errors(include_url=False), key=lambda p: p["type"] == "literal_error")
         raise error(f"{where}: {_said(schema, first)}") from None
 
 
 def _said(schema: Any, problem: Any) -> str:
-    *above, key = problem["loc"] or ("",)
+    *above, key = [step for step in problem["loc"] if not _BRANCH.fullmatch(str(step))] or [""]
     place = _place(above)
     if problem["type"] == "unexpected_keyword_argument":
         known = [f.name for f in fields(_schema_at(schema, above))]

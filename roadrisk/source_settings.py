@@ -240,6 +240,11 @@ class RasterSource:
     licence: str | None = None
     attribution: str | None = None
 
+    @property
+    def paths(self) -> tuple[str]:
+        """The file."""
+        return (self.path,)
+
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class LabelSettings:

@@ -16,7 +16,7 @@ from roadrisk.inputs import Tiles, tiles_at
 from roadrisk.learning.architecture import architecture_of
 from roadrisk.learning.evaluation import measures
 from roadrisk.learning.examples import Examples
-from roadrisk.learning.facts import chosen_facts
+from roadrisk.learning.facts import asked_for, chosen_facts
 from roadrisk.learning.folds import BUFFER_TILES, Folds, block_tiles, random_folds, spatial_folds
 from roadrisk.learning.frozen import device_of, training_feed
 from roadrisk.learning.label import Label, label_of
@@ -49,6 +49,7 @@ class Trained:
             f"facts: {', '.join(about['facts']) or 'none'}",
         ]
         said += [f"left out: {name}: {reason}" for name, reason in about["left_out"].items()]
+        said += [f"{name} is {reason}" for name, reason in about["asked_for"].items()]
         name = MODEL_NAMES[self.model.architecture.inputs]
         found = {split: models[name] for split, models in self.model.metrics.items()}
         said += [
@@ -120,6 +121,11 @@ def train(
             **_provenance(tiles, examples, label, settings, encoder),
             "facts": [column.name for column in columns if column.name not in dropped],
             "left_out": {**left_out, **dropped},
+            "asked_for": {
+                name: why
+                for name, why in asked_for(columns, tiles.columns, label).items()
+                if name not in dropped
+            },
         },
         out_of_fold=out_of_fold_table(examples, validations, tiles.identity),
     )

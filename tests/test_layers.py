@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas
@@ -11,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 import pyogrio
+import pyogrio.raw
 import pytest
 import shapely
 from pyproj import Transformer
@@ -20,6 +24,7 @@ from roadrisk.errors import LayerError
 from roadrisk.files import TEMPORARY
 from roadrisk.grid import LngLatBbox, grid_of_zoom
 from roadrisk.maps import layers
+from roadrisk.maps.fields import field_aliases, field_description
 from roadrisk.maps.layers import WRITERS, write_layers
 from roadrisk.maps.scored import GivenShapes, given_points, scored_tiles
 
@@ -119,6 +124,90 @@ def test_geopackage_keeps_exact_squares_in_the_grids_crs(tmp_path: Path) -> None
     assert info["layer_metadata"]["ATTRIBUTION"] == ABOUT.attribution
     assert info["layer_metadata"]["LICENCE"] == ABOUT.licence
     assert json.loads(info["layer_metadata"]["ROADRISK"])["model"] == ABOUT.model
+
+
+# what GDAL calls a field: nothing where it is its own name but for capitals
+TOLD = {
+    "tile_id": ("Tile ID", "Name of the tile, the same for everybody."),
+    "percentile": (
+        "Percentile (%)",
+        "Scored tiles with this risk or less; 100 is the riskiest. Unit: %.",
+    ),
+    "road_m": ("Road (m)", "length of roads. Unit: m."),
+    "town": (None, "name of the town."),
+}
+
+
+def test_gdal_reads_alias_and_description_of_the_fields_of_a_geopackage(tmp_path: Path) -> None:
+    write_layers(scored_grid(), [tmp_path / "a.gpkg"])
+    _, table = pyogrio.raw.read_arrow(tmp_path / "a.gpkg")
+    for name, (alias, description) in TOLD.items():
+        told = table.schema.field(name).metadata
+        found = told.get(b"GDAL:OGR:alternative_name")
+        assert (found.decode() if found else None) == alias
+        assert told[b"GDAL:OGR:comment"].decode() == description
+    with closing(sqlite3.connect(tmp_path / "a.gpkg")) as database:
+        described = database.execute("SELECT column_name FROM gpkg_data_columns").fetchall()
+        assert {name for (name,) in described} == {*FIELDS, "road_m", "town"}
+        # Geopackage 1.2, table 32 asks for both rows
+        assert database.execute(
+            "SELECT table_name, column_name, definition, scope FROM gpkg_extensions "
+            "WHERE extension_name = 'gpkg_schema' ORDER BY 1"
+        ).fetchall() == [
+            (name, None, "http://www.geopackage.org/spec121/#extension_schema", "read-write")
+            for name in ("gpkg_data_column_constraints", "gpkg_data_columns")
+        ]
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_geopackage_that_cannot_be_described_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "SCHEMA_DEFINITION", None)  # the table of extensions refuses it
+    with pytest.raises(LayerError, match=r"a\.gpkg: cannot be written: NOT NULL constraint failed"):
+        write_layers(scored_grid(), [tmp_path / "a.csv", tmp_path / "a.gpkg"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parquet_and_geojson_carry_alias_unit_and_description(tmp_path: Path) -> None:
+    write_layers(scored_grid(), [tmp_path / "a.parquet", tmp_path / "a.geojson"])
+    schema = pyarrow.parquet.read_schema(tmp_path / "a.parquet")
+    assert schema.field("road_m").metadata == {
+        b"alias": b"Road (m)",
+        b"unit": b"m",
+        b"description": b"length of roads. Unit: m.",
+    }
+    columns = {c["name"]: c for c in _geojson(tmp_path / "a.geojson")["roadrisk"]["columns"]}
+    assert columns["road_m"]["alias"] == "Road (m)"
+    assert {c["name"] for c in json.loads(schema.metadata[b"roadrisk"])["columns"]} == set(columns)
+
+
+def test_aliases_tell_windows_apart_and_are_never_the_same() -> None:
+    road, town = FACTS
+    past = replace(
+        road, name="crashes_past", unit="events", source="crashes", window=("2015-01-01", "2024-01-01")
+    )
+    last = replace(past, name="crashes_label", window=("2024-01-01", "2025-01-01"))
+    twins = [replace(town, name=name) for name in ("a_b", "a__b")]
+    assert list(field_aliases([past, last, *twins]).values()) == [
+        "Crashes 2015-2023 (events)",
+        "Crashes 2024 (events)",
+        "A b [a_b]",
+        "A b [a__b]",
+    ]
+
+
+def test_a_description_says_what_a_reader_must_know() -> None:
+    column = replace(
+        FACTS[0],
+        source="citations",
+        window=("2015-01-01", "2024-01-01"),
+        withheld="a measure of enforcement as well as behaviour",
+    )
+    assert field_description(column) == (
+        "length of roads. Unit: m. From 2015-01-01 to before 2024-01-01. Source: citations. "
+        "Models use it only when asked to: a measure of enforcement as well as behaviour."
+    )
 
 
 def test_parquet_is_geoparquet_1_1_with_covering(tmp_path: Path) -> None:

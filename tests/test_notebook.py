@@ -14,5 +14,5 @@ def test_the_notebook_runs_from_top_to_bottom() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
     shown = "".join(out.get("text", "") for cell in notebook.cells for out in cell.get("outputs", []))
-    assert "rows read" in shown
+    assert "rows of each source" in shown
     assert "spatial" in shown

@@ -63,7 +63,10 @@ def test_paths_start_from_the_regions_folder_and_variables_from_the_users(
             "unknown key 'dat' in crashes[1]; did you mean date?",
         ),
         ("[label]\nshar = 0.2", "unknown key 'shar' in label; did you mean share?"),
-        ("[label]\nquantile = 0.2", "unknown key 'quantile' in label; known keys: column, share"),
+        (
+            "[label]\nquantile = 0.2",
+            "unknown key 'quantile' in label; known keys: column, share, per, path, layer, x, y, crs",
+        ),
         (
             "min_coverage = 90",
             "min_coverage: input should be less than or equal to 1, not 90",
@@ -140,9 +143,9 @@ def test_crash_sources_are_named_by_their_file_when_there_are_several() -> None:
     assert [s.name for s in two.event_sources()] == ["city_2024", "state"]
     same = region_of({"crashes": [{"path": "x/a.csv"}, {"path": "y/a.csv"}]})
     with pytest.raises(
-        RegionError, match=r"^two sources of crashes are called a; give each a `name` in a region file$"
+        RegionError, match=r"^two sources are called a; give each its own `name` in a region file$"
     ):
-        same.event_sources()
+        same.table_sources()
 
 
 def test_the_demos_region_is_the_one_that_demo_writes() -> None:

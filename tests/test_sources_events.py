@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
+from event_examples import read_events
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Transformer
@@ -20,7 +23,7 @@ from roadrisk.source_settings import EventSource
 from roadrisk.sources import tables
 from roadrisk.sources.account import Account
 from roadrisk.sources.dates import read_dates
-from roadrisk.sources.events import Events, read_events
+from roadrisk.sources.events import Events, inside_coverage, without_others
 
 BOX = LngLatBbox(-71.2, 42.3, -71.0, 42.4)
 HEADER = "id,lon,lat,date,time,severity"
@@ -136,7 +139,7 @@ def test_single_multipoints_are_points_and_lines_are_not(tmp_path: Path, grid: G
     days = ["2024-01-01"] * 4
     geopandas.GeoDataFrame({"date": days}, geometry=shapes, crs=4326).to_parquet(tmp_path / "a.parquet")
     events = read_events(EventSource(str(tmp_path / "a.parquet"), max_rejected=0.5), grid)
-    assert events.account.rejected == {"not a point": 1, "no coordinates": 1}
+    assert events.account.rejected == {"not a point": 1, "no geometry": 1}
 
 
 @pytest.mark.parametrize(
@@ -428,3 +431,131 @@ def test_cambridge_is_refused_by_default(shared_data: Path) -> None:
     path = str(shared_data / "boston/crashes/cambridge_police_2010_2016.csv")
     with pytest.raises(SourceError, match=r"1,225 of 10,335 rows .*max_rejected = 0.12"):
         read_events(EventSource(path), grid_of_cell(BOX, 250))
+
+
+def events_of(folder: Path, grid: Grid, rows: list[str], header: str = HEADER, **settings: Any) -> Events:
+    return read_events(EventSource(write_csv(folder, rows, header), **settings), grid)
+
+
+def test_rows_not_asked_for_are_left_out_and_counted(tmp_path: Path, grid: Grid) -> None:
+    rows = ["1,-71.1,42.35,2024-01-01,,K", "2,-71.1,42.35,2024-01-02,,O", "3,,,2024-01-02,,O"]
+    events = events_of(tmp_path, grid, rows, keep={"severity": ("K",)}, max_rejected=0.0)
+    assert events.account == Account("crashes", 3, 1, {"no coordinates": 1}, 0, {"not severity K": 1})
+    assert events.table["severity"].tolist() == ["K"]
+
+
+def test_a_column_to_keep_by_that_is_not_there(tmp_path: Path, grid: Grid) -> None:
+    with pytest.raises(SourceError, match=r"no column 'sevrity' \(keep\); did you mean 'severity'"):
+        events_of(tmp_path, grid, ROWS, keep={"sevrity": ("K",)})
+
+
+def test_several_files_are_one_source(tmp_path: Path, grid: Grid) -> None:
+    write_csv(tmp_path, ["1,-71.1,42.35,13/02/2024,,K"], name="a.csv")
+    write_csv(tmp_path, ["1,-71.1,42.35,02/13/2024,,K", "2,,,02/13/2024,,K"], name="b.csv")
+    events = read_events(EventSource(str(tmp_path / "?.csv"), max_rejected=0.5), grid)
+    assert events.account == Account("crashes", 3, 2, {"no coordinates": 1}, 0)
+    assert events.table["time"].astype(str).tolist() == ["2024-02-13"] * 2
+    assert events.table["source_file"].tolist() == ["a.csv", "b.csv"]
+    assert events.rejected[["source_file", "source_row"]].to_numpy().tolist() == [["b.csv", 1]]
+
+
+TWICE = [
+    "1,-71.10,42.35,2024-01-02,10:00,K",
+    "1,-71.10,42.35,2024-01-02,10:00,O",
+    "2,-71.10,42.35,2024-01-02,10:00,K",
+    "3,-71.11,42.35,2024-01-02,,K",
+    "4,-71.11,42.35,2024-01-02,,K",
+]
+
+
+def test_repeats_are_reported_and_count(tmp_path: Path, grid: Grid) -> None:
+    events = events_of(tmp_path, grid, TWICE)
+    assert events.account.used == 5
+    assert "1 repeat another by id and count; drop_duplicates = 'id' leaves them out" in events.understood
+    # without a time of day the same day at the same place is no repetition
+    assert (
+        "2 repeat another by place and time and count; drop_duplicates = 'place and time' leaves them out"
+        in events.understood
+    )
+
+
+@pytest.mark.parametrize(("by", "used"), [("id", 4), ("place and time", 3)])
+def test_repeats_are_left_out_where_asked(tmp_path: Path, grid: Grid, by: str, used: int) -> None:
+    events = events_of(tmp_path, grid, TWICE, drop_duplicates=by)
+    assert events.account.used == used == len(events.table)
+    assert events.account.left_out == {f"repeats another by {by}": 5 - used}
+    turned = events_of(tmp_path, grid, TWICE[::-1], drop_duplicates=by)
+    columns = ["x", "y", "time", "severity"]
+    assert_same = pd.testing.assert_frame_equal
+    assert_same(*(e.table[columns].sort_values(columns, ignore_index=True) for e in (events, turned)))
+
+
+def test_repeats_by_id_need_ids(tmp_path: Path, grid: Grid) -> None:
+    rows = [row.split(",", 1)[1] for row in TWICE]
+    with pytest.raises(SourceError, match=r"drop_duplicates = 'id' needs a column of ids; name it with `id`"):
+        events_of(tmp_path, grid, rows, HEADER.removeprefix("id,"), drop_duplicates="id")
+
+
+def test_what_another_source_has_already_is_left_out(tmp_path: Path, grid: Grid) -> None:
+    state = events_of(
+        tmp_path, grid, ["7,-71.10,42.35,2024-01-02,10:00,K", "8,-71.10,42.35,2024-01-02,11:00,K"]
+    )
+    header = HEADER.replace("id", "case_number")
+    rows = ["8,-71.2,42.31,2024-01-03,,", "9,-71.10,42.35,2024-01-02,10:00,K"]
+    city = events_of(tmp_path, grid, rows, header, name="city")
+    less = without_others(city, [state])
+    assert less.account == Account("city", 2, 1, {}, 0, {"in crashes already, by id": 1})
+    assert less.table["source_row"].tolist() == [1]
+    nameless = events_of(tmp_path, grid, [r.split(",", 1)[1] for r in rows], HEADER[3:], name="city")
+    by_place = without_others(nameless, [state])
+    assert by_place.account.left_out == {"in crashes already, by place and time": 1}
+    assert by_place.table["source_row"].tolist() == [0]
+
+
+def test_events_outside_the_coverage_are_left_out_and_counted(tmp_path: Path, grid: Grid) -> None:
+    events = events_of(tmp_path, grid, ROWS)
+    covered = np.ones(grid.shape, bool)
+    covered[events.table["row"].iloc[0], events.table["col"].iloc[0]] = False
+    less = inside_coverage(events, covered)
+    assert less.account == Account("crashes", 3, 2, {}, 0, {"outside the coverage": 1})
+    assert less.table["source_row"].tolist() == [1, 2]
+
+
+def test_times_that_cannot_be_read_are_counted_and_said(tmp_path: Path, grid: Grid) -> None:
+    rows = [
+        "1,-71.1,42.35,2024-01-01,noon,K",
+        "2,-71.1,42.35,2024-01-01,9:99,K",
+        "3,-71.1,42.35,2024-01-01,,K",
+    ]
+    events = events_of(tmp_path, grid, rows)
+    assert "2 times of day cannot be read, such as 'noon': taken as midnight" in events.understood
+    assert "3 events have no time of day" in events.understood
+
+
+@pytest.mark.parametrize(
+    ("times", "read"),
+    [(["8", "14"], ["08:00:00", "14:00:00"]), (["8", "1530"], ["00:08:00", "15:30:00"])],
+)
+def test_bare_times_are_hours_where_the_whole_file_says_so(
+    tmp_path: Path, grid: Grid, times: list[str], read: list[str]
+) -> None:
+    rows = [f"{i},-71.1,42.35,2024-01-01,{time},K" for i, time in enumerate(times)]
+    events = events_of(tmp_path, grid, rows)
+    assert [str(time)[11:] for time in events.table["time"]] == read
+
+
+def test_events_without_dates_where_the_user_says_so(tmp_path: Path, grid: Grid) -> None:
+    events = events_of(tmp_path, grid, ["-71.1,42.35,x"], "lon,lat,kind", undated=True)
+    assert (events.first, events.last, events.account.used) == (None, None, 1)
+    with pytest.raises(SourceError, match=r"no column that looks like a date; .* or say undated = true; its"):
+        events_of(tmp_path, grid, ["-71.1,42.35,x"], "lon,lat,kind")
+
+
+@given(st.permutations(range(len(TWICE))))
+def test_no_order_of_rows_changes_what_stays(order: list[int]) -> None:
+    grid = grid_of_cell(BOX, 250)
+    folder = Path(mkdtemp())
+    events = events_of(folder, grid, [TWICE[i] for i in order], drop_duplicates="place and time")
+    assert sorted(events.table["severity"].tolist()) == sorted(
+        events_of(folder, grid, TWICE, drop_duplicates="place and time").table["severity"].tolist()
+    )

@@ -1,126 +1,207 @@
-"""Events in each tile, by window."""
+"""Events in each tile: counted by window, weight and kind, smoothed, and how far the nearest is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date, timedelta
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
+from scipy.ndimage import correlate1d
+from scipy.spatial import cKDTree
 
 from roadrisk.columns import Column
-from roadrisk.errors import SourceError, UsageError
+from roadrisk.errors import SourceError
 from roadrisk.features.counting import count_events
+from roadrisk.features.windows import Window, Windows, in_window, told_window
 from roadrisk.grid import FloatArray, Grid
-from roadrisk.sources.events import Events
+from roadrisk.source_settings import EventSource
+from roadrisk.sources.events import Events, is_kind
+from roadrisk.sources.ground import ground_distances
 
-Window = tuple[date, date]
+ENFORCEMENT = "a measure of enforcement as well as of behaviour"
+UNDATED = "count"  # what a column of events without dates ends in
 
-_SLACK = timedelta(days=7)  # small places have days without a crash, at New Year too
-
-
-def in_window(times: pd.Series, window: Window) -> NDArray[np.bool_]:
-    """(N,) bool, whether local times fall on days of [from, to).
-
-    >>> times = pd.Series(np.array(["2024-12-31T23:59:59", "2025-01-01T00:00:00"], dtype="datetime64[s]"))
-    >>> in_window(times, (date(2024, 1, 1), date(2025, 1, 1))).tolist()
-    [True, False]
-    """
-    start, end = (np.datetime64(day, "s") for day in window)
-    moments = times.to_numpy()
-    return np.asarray((moments >= start) & (moments < end))
+_REACH = 4.0  # bandwidths; a Gaussian has 6e-5 of its mass beyond
 
 
-def default_windows(first: date, last: date) -> tuple[Window, Window]:
-    """The label and the feature window of events dated `first` to `last`.
+@dataclass(frozen=True)
+class _Tally:
+    """What one column counts: all events of a window, or those of a kind, each 1 or its weight."""
 
-    The last full calendar year is the label, all before it features. A year is full when the dates
-    reach its first and last weeks.
-
-    Raises
-    ------
-    UsageError : fewer than two full years.
-
-    Examples
-    --------
-    >>> label, feature = default_windows(date(2015, 1, 1), date(2024, 12, 30))
-    >>> [day.isoformat() for day in (*label, *feature)]
-    ['2024-01-01', '2025-01-01', '2015-01-01', '2024-01-01']
-    """
-    full = [
-        year
-        for year in range(first.year, last.year + 1)
-        if first <= date(year, 1, 1) + _SLACK and last >= date(year, 12, 31) - _SLACK
-    ]
-    if len(full) < 2:
-        raise UsageError(
-            f"the events are dated {first} to {last}, fewer than two full calendar years, so there is no "
-            "default window; give --label-window FROM TO, and --feature-window FROM TO for features"
-        )
-    label = date(full[-1], 1, 1)
-    return (label, date(full[-1] + 1, 1, 1)), (min(first, date(full[0], 1, 1)), label)
-
-
-def chosen_windows(
-    label: Window | None, feature: Window | None, first: date, last: date
-) -> tuple[Window, Window | None]:
-    """The windows as given, else as `default_windows` has them; a label window alone stays alone.
-
-    Raises
-    ------
-    UsageError : the feature window reaches into the label window, or there is no default.
-    """
-    if label is None:
-        label, past = default_windows(first, last)
-        feature = feature or past
-    if feature is not None and feature[1] > label[0]:
-        raise UsageError(
-            f"--feature-window ends {feature[1]}, after --label-window starts ({label[0]}), so features "
-            "would know the label; end it there or before"
-        )
-    return label, feature
-
-
-def check_label_window(sources: Sequence[Events], label: Window) -> None:
-    """Nothing, if some event of some source falls in the label window.
-
-    Raises
-    ------
-    SourceError : none does.
-    """
-    if any(in_window(events.table["time"], label).any() for events in sources):
-        return
-    names = ", ".join(events.name for events in sources)
-    first, last = min(e.first for e in sources), max(e.last for e in sources)
-    raise SourceError(
-        f"{names}: no event in the grid falls in the label window {label[0]} to {label[1]}; the "
-        f"file is dated {first} to {last}: give another --label-window"
-    )
+    column: Column
+    window: Window | None
+    weighted: bool = False
+    kind: tuple[str, str] | None = None
 
 
 def event_columns(
-    events: Events, grid: Grid, label: Window, feature: Window | None
+    events: Events,
+    grid: Grid,
+    windows: Windows,
+    source: EventSource,
+    covered: NDArray[np.bool_] | None = None,
+    withheld: str = "",
 ) -> list[tuple[Column, FloatArray]]:
-    """`<name>_label` and, with a feature window, `<name>_past`, each with its (rows * cols,) counts."""
-    columns = [_counted(events, grid, f"{events.name}_label", label, "label")]
-    if feature is not None:
-        columns.append(_counted(events, grid, f"{events.name}_past", feature, "feature"))
-    return columns
+    """A count for each window, weighted and by kind where asked; kernels and distances of what is past.
+
+    Parameters
+    ----------
+    covered : (rows, cols) bool, the tiles that the source knows; a kernel's mass beyond them is made up for.
+    withheld : why models leave these columns out unless asked.
+
+    Returns
+    -------
+    Columns, each with its (rows * cols,) values in (row, col) order. Events without dates are one count.
+    """
+    tallies = _tallies(events, windows)
+    counts = _tallied(events, grid, tallies)
+    columns = list(zip((tally.column for tally in tallies), counts, strict=True))
+    past = next((t for t in tallies if t.column.role == "feature"), None)
+    if past is not None:
+        known = np.ones(grid.shape, dtype=bool) if covered is None else covered
+        counted = counts[tallies.index(past)].reshape(grid.shape)
+        for bandwidth_m in source.kernels_m:
+            values = smoothed(grid, counted, bandwidth_m, known)
+            columns.append((_kernel_column(past.column, bandwidth_m), values.ravel()))
+        if source.nearest:
+            columns.append((_nearest_column(past.column), _nearest_m(events, grid, past.window)))
+    return [(replace(column, withheld=withheld), values) for column, values in columns]
 
 
-def _counted(events: Events, grid: Grid, name: str, window: Window, role: str) -> tuple[Column, FloatArray]:
-    chosen = events.table[in_window(events.table["time"], window)]
-    start, end = (day.isoformat() for day in window)
-    column = Column(
-        name=name,
-        dtype="float64",
-        unit="events",
-        role="label" if role == "label" else "feature",
-        combine="sum",
-        meaning=f"Events of {events.name} in the tile from {start} to before {end}.",
-        source=events.name,
-        window=(start, end),
+def told_windows(events: Events, windows: Windows) -> dict[str, Window | None]:
+    """End of a column's name -> the part of its window that the source tells of.
+
+    A window that it tells nothing of is left out: no column is not the same as no events.
+    """
+    if events.first is None or events.last is None:
+        return {UNDATED: None}
+    told = {s: told_window(w, events.first, events.last) for s, w in windows.by_suffix.items()}
+    return {suffix: window for suffix, window in told.items() if window is not None}
+
+
+def smoothed(grid: Grid, counts: FloatArray, bandwidth_m: float, covered: NDArray[np.bool_]) -> FloatArray:
+    """(rows, cols) events per km2, each spread by a Gaussian over the tiles around its own.
+
+    The mass that falls on tiles that are not covered is made up for, so that a border is not an edge of
+    risk.
+
+    Parameters
+    ----------
+    counts : (rows, cols).
+    bandwidth_m : standard deviation, in ground metres.
+    covered : (rows, cols) bool; the result is NaN elsewhere.
+
+    Raises
+    ------
+    SourceError : a bandwidth less than half a tile, which would smooth nothing.
+    """
+    sigma = bandwidth_m / grid.cell_m
+    if sigma < 0.5:
+        raise SourceError(
+            f"kernels_m {bandwidth_m:g} is less than half a tile of {grid.cell_m:.4g} m and would smooth "
+            "nothing; give a larger one or smaller tiles"
+        )
+    edges = (np.arange(math.ceil(_REACH * sigma) + 1) + 0.5) / (sigma * math.sqrt(2))
+    beyond = np.array([0.5 * math.erfc(edge) for edge in edges])
+    half = np.concatenate([[1 - 2 * beyond[0]], beyond[:-1] - beyond[1:]])
+    kernel = np.concatenate([half[:0:-1], half])
+
+    def spread(values: NDArray[Any]) -> FloatArray:
+        once = correlate1d(values.astype(np.float64), kernel, axis=0, mode="constant")
+        return np.asarray(correlate1d(once, kernel, axis=1, mode="constant"))
+
+    rows, cols = grid.every_tile()
+    area_km2 = grid.area_km2(rows, cols).reshape(grid.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        density = spread(np.where(covered, counts, 0.0)) / spread(covered) / area_km2
+    return np.where(covered, density, np.nan)
+
+
+def _tallies(events: Events, windows: Windows) -> list[_Tally]:
+    tallies = []
+    for suffix, window in told_windows(events, windows).items():
+        role = "label" if suffix == "label" else "feature"
+        said = window or events.period
+        dates = (said[0].isoformat(), said[1].isoformat()) if said else None
+        when = f"from {dates[0]} to before {dates[1]}" if dates else "at no known date"
+        name = f"{events.name}_{suffix}"
+
+        def column(end: str, unit: str, what: str) -> Column:
+            return Column(
+                name=name + end,  # noqa: B023
+                dtype="float64",
+                unit=unit,
+                role=role,  # type: ignore[arg-type]  # noqa: B023
+                combine="sum",
+                meaning=f"{what} of {events.name} in the tile {when}.",  # noqa: B023
+                source=events.name,
+                window=dates,  # noqa: B023
+            )
+
+        tallies.append(_Tally(column("", "events", "Events"), window))
+        if events.weighted:
+            made = column("_weighted", "weighted events", "Events, weighted by severity,")
+            tallies.append(_Tally(made, window, weighted=True))
+        for by, kinds in events.kinds.items():
+            for kind in kinds:
+                what = f"Events with {by} {kind}" if kind else f"Events with {by}"
+                made = column(f"_{_word(by)}" + (f"_{_word(kind)}" if kind else ""), "events", what)
+                tallies.append(_Tally(made, window, kind=(by, kind)))
+    return tallies
+
+
+def _tallied(events: Events, grid: Grid, tallies: list[_Tally]) -> list[FloatArray]:
+    """(rows * cols,) sums of each tally, from one pass over the events."""
+    sums = [np.zeros(grid.shape) for _ in tallies]
+    for batch in events.batches():
+        x, y, weights = (batch[name].to_numpy() for name in ("x", "y", "weight"))
+        every = np.ones(len(batch), dtype=bool)
+        inside = {w: every if w is None else in_window(batch["time"], w) for w in {t.window for t in tallies}}
+        for tally, total in zip(tallies, sums, strict=True):
+            chosen = inside[tally.window]
+            if tally.kind is not None:
+                chosen = chosen & is_kind(batch[tally.kind[0]], tally.kind[1])
+            weight = weights[chosen] if tally.weighted else None
+            total += count_events(grid, x[chosen], y[chosen], weight)
+    return [total.ravel() for total in sums]
+
+
+def _nearest_m(events: Events, grid: Grid, window: Window | None) -> FloatArray:
+    """(rows * cols,) ground metres from the centre of each tile to the nearest event; NaN without any."""
+    places = []
+    for batch in events.batches():
+        chosen = batch if window is None else batch[in_window(batch["time"], window)]
+        places.append(np.unique(chosen[["x", "y"]].to_numpy(), axis=0))
+    points = np.unique(np.concatenate(places), axis=0) if places else np.empty((0, 2))
+    if not len(points):
+        return np.full(grid.size, np.nan)
+    centres = np.column_stack(grid.centres(*grid.every_tile()))
+    _, nearest = cKDTree(points).query(centres)
+    return ground_distances(grid.crs, centres, points[nearest])
+
+
+def _kernel_column(past: Column, bandwidth_m: float) -> Column:
+    return replace(
+        past,
+        name=f"{past.name}_kernel_{bandwidth_m:g}m".replace(".", "_"),
+        unit="events/km2",
+        combine="none",
+        meaning=f"{past.meaning.removesuffix('.')}, smoothed by a Gaussian of {bandwidth_m:g} m.",
     )
-    sums = count_events(grid, *(chosen[name].to_numpy() for name in ("x", "y", "weight")))
-    return column, sums.ravel()
+
+
+def _nearest_column(past: Column) -> Column:
+    return replace(
+        past,
+        name=f"{past.name}_nearest_m",
+        unit="m",
+        combine="min",
+        meaning=f"Ground metres from the tile's centre to the nearest of {past.source}, same dates.",
+    )
+
+
+def _word(text: str) -> str:
+    return re.sub(r"\W+", "_", text).strip("_").lower() or "blank"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +10,9 @@ import shapely
 from numpy.typing import NDArray
 
 from roadrisk.columns import Column
+from roadrisk.features.road_measures import Spread, by_class, by_lanes, by_speed, by_way, turning, winding
 from roadrisk.grid import FloatArray, Grid, IntArray
-from roadrisk.sources.ground import ground_distances, segment_starts
+from roadrisk.sources.ground import ground_steps, segment_starts
 from roadrisk.sources.lines import Lines
 
 
@@ -33,54 +33,88 @@ class Pieces:
     share: FloatArray
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """The points where lines bend or are cut, and the steps between them: `node[i]` to `node[i] + 1`."""
+
+    points: FloatArray
+    node: IntArray
+    line: IntArray
+
+
 def split_lines(grid: Grid, coordinates: FloatArray, offsets: IntArray) -> Pieces:
     """Lines cut at the grid's lines.
 
-    A piece that runs along a grid line belongs to the tile right of or below it, as a point does.
+        A piece that runs along a grid line belongs to the tile right of or below it, as a point does. A line
+        without extent is one piece, in the tile of its point.
 
     Parameters
     ----------
-    coordinates : (N, 2) x, y of all vertices in the grid's CRS.
-    offsets : (L + 1,) line i has the vertices [offsets[i], offsets[i + 1]); none has zero length.
+        coordinates : (N, 2) x, y of all vertices in the grid's CRS.
+        offsets : (L + 1,) line i has the vertices [offsets[i], offsets[i + 1]).
 
     Examples
     --------
-    >>> from roadrisk.grid import LngLatBbox, grid_of_cell
-    >>> grid = grid_of_cell(LngLatBbox(-71.2, 42.3, -71.1, 42.4), 1000)
-    >>> left, bottom, right, top = grid.bounds
-    >>> line = np.array([[left - 500, top - 10], [left + 1500, top - 10]])
-    >>> pieces = split_lines(grid, line, np.array([0, 2]))
-    >>> pieces.col.tolist(), pieces.share.round(3).tolist()
-    ([-1, 0, 1], [0.25, 0.5, 0.25])
+        >>> from roadrisk.grid import LngLatBbox, grid_of_cell
+        >>> grid = grid_of_cell(LngLatBbox(-71.2, 42.3, -71.1, 42.4), 1000)
+        >>> left, bottom, right, top = grid.bounds
+        >>> line = np.array([[left - 500, top - 10], [left + 1500, top - 10]])
+        >>> pieces = split_lines(grid, line, np.array([0, 2]))
+        >>> pieces.col.tolist(), pieces.share.round(3).tolist()
+        ([-1, 0, 1], [0.25, 0.5, 0.25])
     """
-    first = segment_starts(offsets)
-    line = np.searchsorted(offsets, first, side="right") - 1
-    start, step = coordinates[first], coordinates[first + 1] - coordinates[first]
-    segment, t0, t1 = _cuts(grid, start, step)
-    a, b, middle = (start[segment] + t[:, None] * step[segment] for t in (t0, t1, (t0 + t1) / 2))
+    steps = _steps(grid, coordinates, offsets)
+    middle = (steps.points[steps.node] + steps.points[steps.node + 1]) / 2
     row, col = grid.locate(middle[:, 0], middle[:, 1])
-    metres = ground_distances(grid.crs, a, b)
-    line = line[segment]
-    total = np.bincount(line, metres, minlength=len(offsets) - 1)
-    return Pieces(line, row, col, metres / total[line])
+    first = np.flatnonzero(np.diff(steps.line, prepend=-1))
+    length = np.diff(first, append=len(steps.line))
+    elsewhere = (row != np.repeat(row[first], length)) | (col != np.repeat(col[first], length))
+    cut = np.repeat(np.logical_or.reduceat(elsewhere, first), length) if len(first) else elsewhere
+    # most lines lie in one tile: they are one piece, and what they measure is no matter
+    share = _shares(grid, steps, cut)
+    chosen = cut & (share > 0)
+    chosen[first[~cut[first]]] = True
+    return Pieces(steps.line[chosen], row[chosen], col[chosen], share[chosen])
+
+
+def _shares(grid: Grid, steps: _Steps, cut: NDArray[np.bool_]) -> FloatArray:
+    """(S,) share of its line that each step has; 1 where the line is not cut."""
+    share = np.ones(len(cut))
+    node, line = steps.node[cut], steps.line[cut]
+    used = np.zeros(len(steps.points), dtype=bool)
+    used[node] = used[node + 1] = True
+    place = np.cumsum(used) - 1
+    metres = ground_steps(grid.crs, steps.points[used], place[node], place[node + 1])
+    total = np.bincount(line, metres)
+    share[cut] = metres / total[line]
+    return share
 
 
 def road_columns(lines: Lines, grid: Grid) -> list[tuple[Column, FloatArray]]:
-    """`road_m` and `road_m_<class>`, each with its (rows * cols,) ground metres in (row, col) order."""
+    """What the tiles hold of the roads, each column with its (rows * cols,) values in (row, col) order.
+
+    `road_m` and `road_m_<class>`; metres by lanes, by speed limit and one-way, with their means and share,
+    where some line says so; the turning of lines that are drawn with bends; how lines wind. Metres are ground
+    metres and add up to those of the lines; a mean or ratio over nothing is NaN.
+    """
     table = lines.table
     coordinates, owner = shapely.get_coordinates(table.geometry.to_numpy(), return_index=True)
-    pieces = split_lines(grid, coordinates, np.searchsorted(owner, np.arange(len(table) + 1)))
-    metres = pieces.share * table["length_m"].to_numpy()[pieces.line]
+    offsets = np.searchsorted(owner, np.arange(len(table) + 1))
+    pieces = split_lines(grid, coordinates, offsets)
     inside = pieces.row >= 0
     tile = pieces.row[inside] * grid.cols + pieces.col[inside]
-    line, metres = pieces.line[inside], metres[inside]
-    columns = [(_column("road_m", "all roads", lines.name), _sums(grid, tile, metres))]
-    words = np.array([_word(c) for c in table["road_class"]], dtype=object)[line]
-    for word in sorted(set(words) - {None}):
-        of_class = words == word
-        sums = _sums(grid, tile[of_class], metres[of_class])
-        columns.append((_column(f"road_m_{word}", f"roads of class {word}", lines.name), sums))
-    return columns
+    spread = Spread(grid, lines.name, pieces.line[inside], tile, pieces.share[inside])
+    length_m = table["length_m"].to_numpy()
+    road_m = spread.metres("road_m", "all roads", length_m)
+    return [
+        road_m,
+        *by_class(spread, table["road_class"], length_m),
+        *by_lanes(spread, table["lanes"].to_numpy(), length_m),
+        *by_speed(spread, table["speed_kmh"].to_numpy(), length_m),
+        *by_way(spread, table["oneway"], length_m, road_m),
+        *turning(spread, coordinates, offsets, road_m),
+        *winding(spread, coordinates, offsets, length_m, road_m),
+    ]
 
 
 def share_far_from_lines(x: FloatArray, y: FloatArray, lines: Lines, grid: Grid, distance_m: float) -> float:
@@ -98,47 +132,49 @@ def share_far_from_lines(x: FloatArray, y: FloatArray, lines: Lines, grid: Grid,
     return 1.0 - len(np.unique(near)) / len(x)
 
 
-def _sums(grid: Grid, tile: IntArray, metres: FloatArray) -> FloatArray:
-    return np.bincount(tile, metres, minlength=grid.size).astype(np.float64)
+def _steps(grid: Grid, coordinates: FloatArray, offsets: IntArray) -> _Steps:
+    """Segments cut at the grid's lines, in the order of the lines and along them."""
+    first = segment_starts(offsets)
+    start, end = coordinates[first], coordinates[first + 1]
+    segment, t = _cuts(grid, start, end)
+    # the nodes of a segment: its start, its crossings, its end
+    nodes = np.bincount(segment, minlength=len(first)) + 2
+    last = np.cumsum(nodes) - 1
+    begin = last - nodes + 1
+    points = np.empty((2 * len(first) + len(segment), 2))
+    points[begin], points[last] = start, end
+    cut = start[segment] + t[:, None] * (end - start)[segment]
+    points[2 * segment + 1 + np.arange(len(segment))] = cut
+    goes_on = np.ones(len(points), dtype=bool)
+    goes_on[last] = False
+    node = np.flatnonzero(goes_on)
+    line = np.repeat(np.searchsorted(offsets, first, side="right") - 1, last - begin)
+    return _Steps(points, node, line)
 
 
-def _column(name: str, what: str, source: str) -> Column:
-    return Column(name, "float64", "m", "feature", "sum", f"Ground length of {what} in the tile.", source)
+def _cuts(grid: Grid, start: FloatArray, end: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Where segments cross the grid's lines: (C,) segment, in order, and (C,) place along it in [0, 1]."""
+    left, bottom, right, top = grid.bounds
+    beside = (np.maximum(start, end) < (left, bottom)) | (np.minimum(start, end) > (right, top))
+    near = np.flatnonzero(~(beside[:, 0] | beside[:, 1]))
+    x0, y0, x1, y1 = *start[near].T, *end[near].T
+    u = _crossings((x0 - left) / grid.cell, (x1 - left) / grid.cell, grid.cols)
+    v = _crossings((top - y0) / grid.cell, (top - y1) / grid.cell, grid.rows)
+    segment, t = (np.concatenate(both) for both in zip(u, v, strict=True))
+    # fast, for u and v are in the order of the segments; crossings nearer than rounding may change places
+    order = np.argsort(segment + t, kind="stable")
+    return near[segment[order]], t[order]
 
 
-def _word(road_class: Any) -> str | None:
-    """A road class as the end of a column name; none for null.
-
-    >>> _word("Principal Arterial - Other")
-    'principal_arterial_other'
-    """
-    return re.sub(r"\W+", "_", road_class).strip("_").lower() if isinstance(road_class, str) else None
-
-
-def _cuts(grid: Grid, start: FloatArray, step: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Segments cut at the grid's lines: (P,) segment, and where each piece starts and ends, 0 to 1."""
-    left, _, _, top = grid.bounds
-    u = _crossings((start[:, 0] - left) / grid.cell, step[:, 0] / grid.cell, grid.cols)
-    v = _crossings((top - start[:, 1]) / grid.cell, -step[:, 1] / grid.cell, grid.rows)
-    every = np.arange(len(start))
-    segment = np.concatenate([every, every, u[0], v[0]])
-    t = np.concatenate([np.zeros(len(start)), np.ones(len(start)), u[1], v[1]])
-    order = np.lexsort((t, segment))
-    segment, t = segment[order], t[order]
-    piece = np.flatnonzero((segment[1:] == segment[:-1]) & (t[1:] > t[:-1]))
-    return segment[piece], t[piece], t[piece + 1]
-
-
-def _crossings(start: FloatArray, step: FloatArray, last: int) -> tuple[IntArray, FloatArray]:
+def _crossings(start: FloatArray, end: FloatArray, last: int) -> tuple[IntArray, FloatArray]:
     """Where segments cross the whole numbers 0 to `last`: (C,) segment, (C,) place along it in (0, 1)."""
-    end = start + step
     low, high = np.minimum(start, end), np.maximum(start, end)
     first = np.clip(np.floor(low) + 1, 0, last + 1).astype(np.int64)
     count = np.clip(np.ceil(high) - first, 0, last + 1 - first).astype(np.int64)
     segment = np.repeat(np.arange(len(start)), count)
     # position within each segment's run of crossings
     run = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
-    t = (first[segment] + run - start[segment]) / step[segment]
+    t = (first[segment] + run - start[segment]) / (end - start)[segment]
     return segment, np.clip(t, 0.0, 1.0)
 
 

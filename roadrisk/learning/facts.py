@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 
 from roadrisk.columns import Column
 from roadrisk.errors import UsageError
 from roadrisk.learning.label import DEFAULT, Label
 from roadrisk.learning.settings import TrainSettings
+
+OWN_SOURCE = "made from the label's own source"
+EXPOSURE = "an exposure, not a fact about the place"
 
 
 def chosen_facts(
@@ -15,25 +19,22 @@ def chosen_facts(
 ) -> tuple[tuple[Column, ...], dict[str, str]]:
     """The facts, by name, and the reason for each column that could be one and is left out.
 
-    Counts made from the label's own source are left out unless asked for by name: they answer another
-    question, the same place next period.
+    Left out unless asked for by name: counts made from the label's own source, which answer another
+    question, the same place next period; exposures; and what its source withholds.
 
     Raises
     ------
-    UsageError : a name that is no column, or one that tells what is to be learned.
+    UsageError : a name that is no column, one that tells what is to be learned, or a fact whose window is
+        not all before the label's.
     """
     known = {column.name: column for column in columns}
-    asked = settings.features
-    for name in (*(asked or ()), *settings.exclude):
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise UsageError(f"no column {name!r} for --features or --exclude; {hint}")
+    _check_names(settings, known)
     told = {label.column, label.measure, DEFAULT} | {c.name for c in columns if c.role == "label"}
+    asked = settings.features
     told_names = sorted(told & set(asked or ()), key=str)
     if told_names:
         raise UsageError(f"--features {told_names[0]} is what is to be learned; leave it out")
-    sources = _sources_of(label, known)
+    reasons = _reasons(columns, label)
     left_out: dict[str, str] = {}
     facts = []
     for column in columns:
@@ -42,23 +43,71 @@ def chosen_facts(
         if asked is not None:
             if column.name in asked:
                 facts.append(column)
-        elif column.role == "feature" and column.source is not None and column.source in sources:
-            left_out[column.name] = "made from the label's own source; ask for it with --features"
+        elif column.name in reasons:
+            left_out[column.name] = f"{reasons[column.name]}; ask for it with --features"
         elif column.role == "feature":
             facts.append(column)
         elif column.source is None and column.dtype in ("object", "str", "string"):
             left_out[column.name] = "text; only numbers are facts"
-    return tuple(facts) if settings.inputs != "image" else (), left_out
+    if settings.inputs == "image":
+        return (), left_out
+    _check_windows(facts, label, known)
+    return tuple(facts), left_out
 
 
-def _sources_of(label: Label, known: dict[str, Column]) -> set[str]:
-    """Sources of the label, followed through the column it was cut from."""
-    found: set[str] = set()
+def asked_for(facts: tuple[Column, ...], columns: tuple[Column, ...], label: Label) -> dict[str, str]:
+    """The facts that are there only because they were asked for by name, and why they would not be."""
+    reasons = _reasons(columns, label)
+    return {fact.name: f"asked for: {reasons[fact.name]}" for fact in facts if fact.name in reasons}
+
+
+def _reasons(columns: tuple[Column, ...], label: Label) -> dict[str, str]:
+    """Why a column that could be a fact is none unless asked for."""
+    sources = {column.source for column in _behind(label, {c.name: c for c in columns})}
+    reasons = {}
+    for column in columns:
+        if column.role == "feature" and column.source is not None and column.source in sources:
+            reasons[column.name] = OWN_SOURCE
+        elif column.role in ("feature", "exposure") and column.withheld:
+            reasons[column.name] = column.withheld.rstrip(".")
+        elif column.role == "exposure":
+            reasons[column.name] = EXPOSURE
+    return reasons
+
+
+def _check_names(settings: TrainSettings, known: dict[str, Column]) -> None:
+    for name in (*(settings.features or ()), *settings.exclude):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise UsageError(f"no column {name!r} for --features or --exclude; {hint}")
+
+
+def _check_windows(facts: list[Column], label: Label, known: dict[str, Column]) -> None:
+    """Nothing, if every dated fact tells of days before the label's."""
+    dated = [column for column in _behind(label, known) if column.window]
+    if not dated:
+        return
+    learned = min(dated, key=lambda column: column.window or ("", ""))
+    start, end = learned.window or ("", "")
+    late = [fact for fact in facts if fact.window and fact.window[1] > start]
+    if late:
+        names = ", ".join(f"{fact.name} ({' to before '.join(fact.window)})" for fact in late if fact.window)
+        raise UsageError(
+            f"a fact must tell of days before the label window, which is {start} to before {end} "
+            f"({learned.name}): {names} would know what is to be learned; "
+            f"give --exclude {','.join(fact.name for fact in late)}, or tile again with windows that end "
+            f"by {start}"
+        )
+
+
+def _behind(label: Label, known: dict[str, Column]) -> Iterator[Column]:
+    """The columns that the label was made from, itself first, followed from each to its source."""
+    seen: set[str] = set()
     todo: list[str | None] = [label.column, label.measure]
     while todo:
-        name = todo.pop()
-        source = known[name].source if name in known else None
-        if source and source not in found:
-            found.add(source)
-            todo.append(source)
-    return found
+        name = todo.pop(0)
+        if name and name not in seen and name in known:
+            seen.add(name)
+            yield known[name]
+            todo.append(known[name].source)

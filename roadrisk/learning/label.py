@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from roadrisk.columns import Column
 from roadrisk.errors import ModelError
-from roadrisk.features.labels import class_label, top_fifth_threshold
+from roadrisk.features.labels import MOST_CLASSES, class_label, top_fifth_threshold
 from roadrisk.grid import FloatArray
 
 DEFAULT = "label"
-MOST_CLASSES = 10
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,27 @@ import shapely
 from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 
+from roadrisk.columns import Column
 from roadrisk.errors import LayerError
 from roadrisk.files import whole_file
+from roadrisk.maps.fields import field_aliases, field_description
 from roadrisk.maps.page import Overview, page
 from roadrisk.maps.scored import WGS84, Places, Scored
 
 DECIMALS = 7  # RFC 7946 calls more than about 6 no gain; 7 is a centimetre
 LAYER_NAME = "risk"
+SCHEMA_TABLES = {
+    "gpkg_data_columns": """(
+        table_name TEXT NOT NULL, column_name TEXT NOT NULL, name TEXT, title TEXT, description TEXT,
+        mime_type TEXT, constraint_name TEXT,
+        CONSTRAINT pk_gdc PRIMARY KEY (table_name, column_name),
+        CONSTRAINT gdc_tn UNIQUE (table_name, name))""",
+    "gpkg_data_column_constraints": """(
+        constraint_name TEXT NOT NULL, constraint_type TEXT NOT NULL, value TEXT, min NUMERIC,
+        min_is_inclusive BOOLEAN, max NUMERIC, max_is_inclusive BOOLEAN, description TEXT,
+        CONSTRAINT gdcc_ntv UNIQUE (constraint_name, constraint_type, value))""",
+}
+SCHEMA_DEFINITION = "http://www.geopackage.org/spec121/#extension_schema"
 
 Writer = Callable[[Scored, Overview | None, Path], None]
 
@@ -35,8 +50,8 @@ def write_layers(scored: Scored, outs: Sequence[Path], overview: Overview | None
     ----------
     outs : `.geojson` (RFC 7946), `.gpkg` (the tiles' own CRS), `.parquet` (GeoParquet 1.1, the tiles'
         own CRS, bbox covering), `.csv` (lon and lat of centres) or `.html` (a map page). Existing files are
-        replaced whole. All carry licence, attribution, model and windows except `.csv`, which has no place
-        for them.
+        replaced whole. All carry licence, attribution, model and windows, and what each field means, except
+        `.csv`, which has no place for them.
     overview : the picture under the tiles of a page.
 
     Returns
@@ -54,7 +69,7 @@ def write_layers(scored: Scored, outs: Sequence[Path], overview: Overview | None
             for out in outs:
                 temporary = until_all_are_written.enter_context(whole_file(out))
                 WRITERS[out.suffix.lower()](scored, overview, temporary)
-    except (OSError, DataSourceError, DataLayerError, FeatureError) as error:
+    except (OSError, DataSourceError, DataLayerError, FeatureError, sqlite3.Error) as error:
         names = " ".join(str(out) for out in outs)
         raise LayerError(f"{names}: cannot be written: {error}; free space or use another folder") from error
     return list(outs)
@@ -152,6 +167,27 @@ def _write_gpkg(scored: Scored, overview: Overview | None, path: Path) -> None:
         layer_metadata=metadata,
         layer_options={"IDENTIFIER": about.title, "DESCRIPTION": about.risk_meaning},
     )
+    _describe_fields(path, scored.columns)
+
+
+def _describe_fields(path: Path, columns: Sequence[Column]) -> None:
+    """Alias and description of every field, by the schema extension of GeoPackage (OGC 12-128r19, F.9)."""
+    aliases = field_aliases(columns)
+    described = [(LAYER_NAME, c.name, aliases[c.name], field_description(c)) for c in columns]
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode = MEMORY")  # no file beside the temporary one
+        database.execute("BEGIN")
+        for name, fields in SCHEMA_TABLES.items():
+            database.execute(f"CREATE TABLE {name} {fields}")
+        database.executemany(
+            "INSERT INTO gpkg_extensions VALUES (?, NULL, 'gpkg_schema', ?, 'read-write')",
+            [(name, SCHEMA_DEFINITION) for name in SCHEMA_TABLES],
+        )
+        database.executemany(
+            "INSERT INTO gpkg_data_columns (table_name, column_name, name, description) VALUES (?, ?, ?, ?)",
+            described,
+        )
+        database.execute("COMMIT")
 
 
 def _write_parquet(scored: Scored, overview: Overview | None, path: Path) -> None:
@@ -159,7 +195,18 @@ def _write_parquet(scored: Scored, overview: Overview | None, path: Path) -> Non
     # geopandas has no place for metadata of one's own, so the file is opened and written once more
     table = pyarrow.parquet.read_table(path)
     told = {**table.schema.metadata, b"roadrisk": json.dumps(scored.as_json(), ensure_ascii=False).encode()}
-    pyarrow.parquet.write_table(table.replace_schema_metadata(told), path, compression="zstd")
+    schema = _described(table.schema, scored.columns).with_metadata(told)
+    pyarrow.parquet.write_table(table.cast(schema), path, compression="zstd")
+
+
+def _described(schema: pyarrow.Schema, columns: Sequence[Column]) -> pyarrow.Schema:
+    """The schema with alias, unit and description in each field's metadata."""
+    aliases = field_aliases(columns)
+    for column in columns:
+        place = schema.get_field_index(column.name)
+        told = {"alias": aliases[column.name], "unit": column.unit, "description": field_description(column)}
+        schema = schema.set(place, schema.field(place).with_metadata(told))
+    return schema
 
 
 def _write_csv(scored: Scored, overview: Overview | None, path: Path) -> None:

@@ -28,6 +28,7 @@ from rasterio.warp import Resampling, calculate_default_transform, reproject
 from roadrisk.errors import LayerError
 from roadrisk.grid import Bbox
 from roadrisk.maps.bands import BANDS
+from roadrisk.maps.fields import field_description
 from roadrisk.maps.scored import WGS84, About, Scored
 
 PAGE_LIMIT_BYTES = 20_000_000
@@ -110,7 +111,7 @@ def page_data(scored: Scored) -> dict[str, Any]:
             for band in BANDS
         ],
         "unscored": int(table["risk"].isna().sum()),
-        "fields": [{"name": c.name, "unit": c.unit, "meaning": c.meaning} for c in scored.columns],
+        "fields": [{"name": c.name, "unit": c.unit, "meaning": field_description(c)} for c in scored.columns],
         "columns": [
             [bands.index(name) if name is not None else None for name in _plain(table["band"])]
             if column.name == "band"

@@ -16,21 +16,22 @@ from roadrisk.columns import Column
 from roadrisk.errors import LayerError
 from roadrisk.grid import FloatArray, Grid, IntArray
 from roadrisk.maps.bands import ranked
+from roadrisk.maps.fields import fields_as_json
 
 WGS84 = "EPSG:4326"
 
 SCORE_COLUMNS = (
-    Column("tile_id", "object", "", "info", "none", "name of the tile, the same for everybody"),
+    Column("tile_id", "object", "", "info", "none", "Name of the tile, the same for everybody."),
     Column(
         "risk",
         "float64",
         "",
         "info",
         "none",
-        "the model's probability of high risk, from 0 to 1, not calibrated; empty where not scored",
+        "The model's probability of high risk, from 0 to 1, not calibrated; empty where not scored.",
     ),
     Column(
-        "rank", "int64", "", "info", "none", "place among the scored tiles; 1 is the riskiest, ties share it"
+        "rank", "int64", "", "info", "none", "Place among the scored tiles; 1 is the riskiest, ties share it."
     ),
     Column(
         "percentile",
@@ -38,19 +39,19 @@ SCORE_COLUMNS = (
         "%",
         "info",
         "none",
-        "scored tiles with this risk or less; 100 is the riskiest",
+        "Scored tiles with this risk or less; 100 is the riskiest.",
     ),
-    Column("band", "object", "", "info", "none", "slice of the scored tiles in order of risk"),
-    Column("has_image", "bool", "", "info", "none", "whether the score used a picture of the tile"),
-    Column("has_facts", "bool", "", "info", "none", "whether the score used facts about the tile"),
-    Column("label", "object", "", "label", "none", "what was observed; empty where unknown"),
+    Column("band", "object", "", "info", "none", "Slice of the scored tiles in order of risk."),
+    Column("has_image", "bool", "", "info", "none", "Whether the score used a picture of the tile."),
+    Column("has_facts", "bool", "", "info", "none", "Whether the score used facts about the tile."),
+    Column("label", "object", "", "label", "none", "What was observed; empty where unknown."),
     Column(
         "in_training",
         "bool",
         "",
         "info",
         "none",
-        "whether models learned from the tile; its score comes from others",
+        "Whether models learned from the tile; its score comes from others.",
     ),
 )
 
@@ -174,7 +175,7 @@ class Scored:
 
     def as_json(self) -> dict[str, Any]:
         """What a layer's metadata holds: the words about it and its columns."""
-        return {**self.about.as_json(), "columns": [column.as_json() for column in self.columns]}
+        return {**self.about.as_json(), "columns": fields_as_json(self.columns)}
 
 
 def scored_tiles(

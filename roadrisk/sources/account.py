@@ -66,8 +66,13 @@ class Account:
         """`reason n` of every rejection, the commonest first."""
         return _said(self.rejected)
 
+    @property
+    def left_out_reasons(self) -> str:
+        """`reason n` of every row left out, the commonest first."""
+        return _said(self.left_out)
+
     def __str__(self) -> str:
-        left_out = f"{self.left_out_rows:,} left out ({_said(self.left_out)}), " if self.left_out else ""
+        left_out = f"{self.left_out_rows:,} left out ({self.left_out_reasons}), " if self.left_out else ""
         reasons = f" ({self.reasons})" if self.rejected else ""
         return (
             f"{self.source}: {self.read:,} rows read, {self.used:,} used, {self.outside:,} outside the grid, "

@@ -1,267 +1,292 @@
-"""Dated points with severity, as tables of any usual format have them."""
+"""Points in time with severity, as tables of any usual format have them."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from roadrisk.errors import SourceError
-from roadrisk.grid import FloatArray, Grid
+from roadrisk.grid import Grid
 from roadrisk.source_settings import EventSource
 from roadrisk.sources import positions
 from roadrisk.sources.account import Account
-from roadrisk.sources.dates import OrderEvidence, is_month_first, order_evidence, read_dates, seconds_of_day
-from roadrisk.sources.names import SEVERITY, TIME, date_column, found_column, given_column, listed
-from roadrisk.sources.positions import (
-    PositionColumns,
-    checked_positions,
-    lnglat_bounds,
-    position_columns,
-)
-from roadrisk.sources.tables import Chunk, Table, as_text, table_at
+from roadrisk.sources.dates import are_hours, is_month_first
+from roadrisk.sources.event_rows import FIELDS, EventColumns, Part, event_columns_of, finished_rows, parts_of
+from roadrisk.sources.positions import check_positions, lnglat_bounds
+from roadrisk.sources.rows import checked_keep
+from roadrisk.sources.severity import severity_weights
+from roadrisk.sources.stored import Stored, Writer, also_in, repeats
+from roadrisk.sources.tables import Table, tables_at
 
-NO_DATE = "no date"
-UNREADABLE_DATE = "unreadable date"
+OUTSIDE_COVERAGE = "outside the coverage"
+MOST_KINDS = 20
 
 _NEARLY_ALL = 0.99
 _CLEARLY_HERE = 10  # events; a state's file may well have less than 1 % of its rows in one town
+_FLAGS = frozenset({"1", "true", "yes", "y", "t", "x"})
+_NO_FLAGS = frozenset({"", "0", "false", "no", "n", "f"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Events:
-    """Dated points that lie in a grid, and what became of the rows they came from.
+    """Points that lie in a grid, and what became of the rows they came from.
 
     Parameters
     ----------
     name : prefix of their columns.
-    table : a row an event: `x`, `y` in the grid's CRS, `row`, `col`, `time` (local, seconds), `severity`
-        (text or null), `weight`, `source_row` (0 is the first row of data).
-    rejected : `source_row`, `reason`, `x`, `y` as the source wrote them.
-    understood : how the file was read, one line a thing, for people.
-    first, last : dates of the whole file, rows outside the grid included.
+    stores : the events, one for each file, on disk.
+    rejected : `source_file`, `source_row`, `reason`, `x`, `y` as the source wrote them.
+    understood : how the files were read, one line a thing, for people.
+    first, last : dates of the whole source, rows outside the grid included; None without dates.
+    period : dates [from, to) that events without dates tell of, where the user said so.
+    weighted : whether they have weights.
+    kinds : column -> its values, each counted in a column of its own; "" for a column of yes and no.
     """
 
     name: str
-    table: pd.DataFrame
+    stores: tuple[Stored, ...]
     rejected: pd.DataFrame
     account: Account
     understood: tuple[str, ...]
-    first: date
-    last: date
+    first: date | None
+    last: date | None
+    period: tuple[date, date] | None
+    weighted: bool
+    kinds: dict[str, tuple[str, ...]]
 
-
-@dataclass(frozen=True)
-class _EventColumns:
-    position: PositionColumns
-    date: str
-    time: str | None
-    severity: str | None
+    def batches(self) -> Iterator[pd.DataFrame]:
+        """The events a batch at a time: `x`, `y` in the grid's CRS, `row`, `col`, `time` (local, seconds,
+        NaT without), `severity` (text or null), `weight`, the columns of `kinds` (text or null),
+        `source_file`, `source_row` (0 is the first row of data).
+        """
+        for store in self.stores:
+            yield from store.batches()
 
     @property
-    def names(self) -> list[str]:
-        return [*self.position.attributes, *(c for c in (self.date, self.time, self.severity) if c)]
+    def table(self) -> pd.DataFrame:
+        """All events in memory."""
+        batches = list(self.batches())
+        return pd.concat(batches, ignore_index=True) if batches else pd.DataFrame(columns=list(FIELDS))
 
 
 @dataclass(frozen=True)
-class _Part:
-    """What one chunk comes to: times still in both orders, months first and days first."""
+class _File:
+    """What one file comes to."""
 
-    rows: int
-    kept: pd.DataFrame
-    rejected: pd.DataFrame
-    dated: int
-    clocked: int
-    zoned: int
-    outside: int
-    outside_bounds: tuple[float, float, float, float]
-    evidence: OrderEvidence
-    span_month_first: tuple[np.datetime64, np.datetime64]
-    span_day_first: tuple[np.datetime64, np.datetime64]
-    unreadable_example: str
+    table: Table
+    columns: EventColumns
+    stored: Stored
+    parts: list[Part]
+    order: str
 
 
-def read_events(source: EventSource, grid: Grid) -> Events:
+def read_events(source: EventSource, grid: Grid, folder: Path) -> Events:
     """The events of a source that lie in the grid.
 
-    Rows are rejected for their position first, then for their date; those outside the grid are counted.
+    Rows are rejected for their position first, then for their date; sound rows are left out when `keep`
+    does not ask for them, and those outside the grid are counted. Memory does not grow with the rows.
+
+    Parameters
+    ----------
+    folder : scratch space, to stand as long as the events are used.
 
     Raises
     ------
     SourceError : no such file, columns that cannot be found, dates that cannot be read or contradict each
-        other, more rows rejected than `max_rejected`, or nearly all outside the grid.
+        other, more rows rejected than `max_rejected`, nearly all outside the grid, or severities without
+        weight.
     """
-    table = table_at(source.path)
-    columns = _event_columns(table, source)
-    parts = list(_parts(table, columns, grid))
-    if not parts or not sum(p.rows for p in parts):
-        raise SourceError(f"{source.path} has columns but no rows; export it again")
-    _check_dates(source, columns, parts)
+    files = [_read_file(table, source, grid, folder, i) for i, table in enumerate(tables_at(source))]
+    parts = [part for file in files for part in file.parts]
+    if not sum(p.rows for p in parts):
+        raise SourceError(f"{source.where} has columns but no rows; export it again")
+    check_positions([p.position for p in parts], source)
     account = _account(source, parts)
-    _check_rejected(source, account, columns.position)
+    _check_rejected(source, account, files)
     _check_outside(source, account, parts, grid)
-    month_first, order = is_month_first([p.evidence for p in parts], source.path)
-    kept = pd.concat([p.kept for p in parts], ignore_index=True)
-    kept["time"] = kept["month_first"] if month_first else kept["day_first"]
-    kept["weight"] = 1.0
-    spans = [p.span_month_first if month_first else p.span_day_first for p in parts]
-    moments = np.array(spans).astype("datetime64[D]")
-    return Events(
+    severities = sum((p.severities for p in parts), Counter[str]())
+    weights = severity_weights(source, severities) if source.weights is not None else None
+    moments = np.array([span for f in files for span in f.columns.spans(f.parts)], dtype="datetime64[D]")
+    dated = not np.isnat(moments).all()
+    events = Events(
         name=account.source,
-        table=kept[["x", "y", "row", "col", "time", "severity", "weight", "source_row"]],
+        stores=tuple(replace(f.stored, finished=finished_rows(f.columns, f.table, weights)) for f in files),
         rejected=pd.concat([p.rejected for p in parts], ignore_index=True),
         account=account,
-        understood=_understood(table, columns, parts, order),
-        first=np.nanmin(moments).astype(date),
-        last=np.nanmax(moments).astype(date),
+        understood=_understood(files, source, weights),
+        first=np.nanmin(moments).astype(date) if dated else None,
+        last=np.nanmax(moments).astype(date) if dated else None,
+        period=source.period,
+        weighted=weights is not None,
+        kinds=_kinds(source, parts),
     )
+    return _without_repeats(events, source)
 
 
-def _event_columns(table: Table, source: EventSource) -> _EventColumns:
-    position = position_columns(table, source)
-    names = table.columns
-    if source.date is not None:
-        day: str | None = given_column(names, source.date, "date", source.path)
-    else:
-        day = date_column(names)
-    if day is None:
-        raise SourceError(
-            f"{source.path} has no column that looks like a date; name it with `date` in the region file; "
-            f"its columns: {listed(names)}"
-        )
-    time, severity = found_column(names, TIME), found_column(names, SEVERITY)
-    if source.time is not None:
-        time = given_column(names, source.time, "time", source.path)
-    if source.severity is not None:
-        severity = given_column(names, source.severity, "severity", source.path)
-    return _EventColumns(position, day, time, severity)
+def without_others(events: Events, others: Sequence[Events]) -> Events:
+    """Events less those that other sources have: the same id, or, without ids, the same place and time."""
+    for other in others:
+        key = "id_key" if _has_ids(events) and _has_ids(other) else "place_key"
+        gone = also_in(events.stores, other.stores, key)
+        events = _left_out(events, gone, f"in {other.name} already, by {_KEYS[key]}")
+    return events
 
 
-def _parts(table: Table, columns: _EventColumns, grid: Grid) -> Iterator[_Part]:
-    first_row = 0
-    for chunk in table.read(columns.names):
-        yield _part(chunk, columns, grid, first_row)
-        first_row += len(chunk[0])
+def inside_coverage(events: Events, covered: NDArray[np.bool_]) -> Events:
+    """Events in tiles that the source covers.
+
+    Parameters
+    ----------
+    covered : (rows, cols) bool.
+    """
+    gone = []
+    for store in events.stores:
+        mask = np.zeros(len(store.kept), dtype=bool)
+        for batch in store.batches():
+            outside = ~covered[batch["row"], batch["col"]]
+            mask[batch.index[outside]] = True
+        gone.append(mask)
+    return _left_out(events, gone, OUTSIDE_COVERAGE)
 
 
-def _part(chunk: Chunk, columns: _EventColumns, grid: Grid, first_row: int) -> _Part:
-    frame = chunk[0]
-    where = checked_positions(columns.position, chunk, grid)
-    dates = read_dates(frame[columns.date])
-    reason = where.reason.copy()
-    reason[(reason == "") & dates.blank] = NO_DATE
-    reason[(reason == "") & ~dates.readable] = UNREADABLE_DATE
-    rows, cols = grid.locate(where.x, where.y)
-    sound = reason == ""
-    outside, inside = sound & (rows < 0), sound & (rows >= 0)
-    of_day, clocked = _time_of_day(frame, columns, dates.with_clock)
-    source_row = np.arange(first_row, first_row + len(frame))
-    unreadable = ~dates.blank & ~dates.readable
-    severity = (
-        as_text(frame[columns.severity]) if columns.severity else np.full(len(frame), None, dtype=object)
-    )
-    kept = pd.DataFrame(
-        {
-            "x": where.x[inside],
-            "y": where.y[inside],
-            "row": rows[inside],
-            "col": cols[inside],
-            "month_first": (dates.month_first + of_day)[inside],
-            "day_first": (dates.day_first + of_day)[inside],
-            "severity": pd.array(severity[inside], dtype="string"),
-            "source_row": source_row[inside],
-        }
-    )
-    rejected = pd.DataFrame(
-        {
-            "source_row": source_row[~sound],
-            "reason": pd.array(reason[~sound], dtype="string"),
-            "x": where.raw_x[~sound],
-            "y": where.raw_y[~sound],
-        }
-    )
-    return _Part(
-        rows=len(frame),
-        kept=kept,
-        rejected=rejected,
-        dated=int(dates.readable.sum()),
-        clocked=int((clocked & inside).sum()),
-        zoned=int(dates.with_zone.sum()),
-        outside=int(outside.sum()),
-        outside_bounds=_bounds(where.lng[outside], where.lat[outside]),
-        evidence=order_evidence(dates, frame[columns.date]),
-        span_month_first=_span(dates.month_first),
-        span_day_first=_span(dates.day_first),
-        unreadable_example=str(frame[columns.date].iloc[int(unreadable.argmax())])
-        if unreadable.any()
-        else "",
-    )
+_KEYS = {"id_key": "id", "place_key": "place and time"}
 
 
-def _time_of_day(
-    frame: pd.DataFrame, columns: _EventColumns, with_clock: NDArray[np.bool_]
-) -> tuple[NDArray[np.timedelta64], NDArray[np.bool_]]:
-    """(N,) what a time column adds to a date that carries no time, and (N,) whether the time is known."""
-    if columns.time is None:
-        return np.zeros(len(frame), dtype="timedelta64[s]"), with_clock
-    seconds = seconds_of_day(frame[columns.time])
-    used = ~with_clock & ~np.isnan(seconds)
-    return np.where(used, seconds, 0).astype("timedelta64[s]"), with_clock | used
+def _read_file(table: Table, source: EventSource, grid: Grid, folder: Path, number: int) -> _File:
+    where = str(table.path)
+    columns = event_columns_of(table, source)
+    checked_keep(table, source.keep)
+    path = folder / f"{source.name}-{number}.parquet"
+    parts, rows = _stored(table, columns, source, grid, path)
+    if are_hours([p.bare_times for p in parts]):
+        columns = replace(columns, hours=True)
+        parts, rows = _stored(table, columns, source, grid, path)
+    _check_dates(where, columns, parts)
+    month_first, order = True, ""
+    if columns.date is not None:
+        month_first, order = is_month_first([p.evidence for p in parts], where, source.date_order)
+    stored = Stored(path, table.path.name, np.ones(rows, dtype=bool))
+    return _File(table, replace(columns, month_first=month_first), stored, parts, order)
 
 
-def _bounds(lng: FloatArray, lat: FloatArray) -> tuple[float, float, float, float]:
-    if not len(lng):
-        return math.inf, math.inf, -math.inf, -math.inf
-    return float(lng.min()), float(lat.min()), float(lng.max()), float(lat.max())
+def _stored(
+    table: Table, columns: EventColumns, source: EventSource, grid: Grid, path: Path
+) -> tuple[list[Part], int]:
+    """Accepted rows on disk: the account of every chunk, and how many rows there are."""
+    writer = Writer(path)
+    parts = []
+    for part, accepted in parts_of(table, columns, source, grid):
+        parts.append(part)
+        if len(accepted):
+            writer.add(accepted)
+    writer.close()
+    return parts, writer.rows
 
 
-def _span(times: NDArray[np.datetime64]) -> tuple[np.datetime64, np.datetime64]:
-    known = times[~np.isnat(times)]
-    nothing = np.datetime64("NaT", "s")
-    return (known.min(), known.max()) if len(known) else (nothing, nothing)
+def _has_ids(events: Events) -> bool:
+    return any(True for store in events.stores for keys in store.keys("id_key") if len(keys[0]))
 
 
-def _account(source: EventSource, parts: Sequence[_Part]) -> Account:
-    reasons: Counter[str] = Counter()
+def _without_repeats(events: Events, source: EventSource) -> Events:
+    """Repeated rows said, and left out where asked."""
+    if source.drop_duplicates == "id" and not _has_ids(events):
+        raise SourceError(f"{source.where}: drop_duplicates = 'id' needs a column of ids; name it with `id`")
+    for key, said in _KEYS.items():
+        gone = repeats(events.stores, key)
+        number = sum(int(mask.sum()) for mask in gone)
+        if source.drop_duplicates == said:
+            events = _left_out(events, gone, f"repeats another by {said}")
+        elif number:
+            line = (
+                f"{number:,} repeat another by {said} and count; drop_duplicates = {said!r} leaves them out"
+            )
+            events = replace(events, understood=(*events.understood, line))
+    return events
+
+
+def _left_out(events: Events, gone: Sequence[NDArray[np.bool_]], reason: str) -> Events:
+    stores = tuple(store.without(mask) for store, mask in zip(events.stores, gone, strict=True))
+    used = sum(int(store.kept.sum()) for store in stores)
+    left_out = {**events.account.left_out, reason: events.account.used - used}
+    return replace(events, stores=stores, account=replace(events.account, used=used, left_out=left_out))
+
+
+def _account(source: EventSource, parts: Sequence[Part]) -> Account:
+    rejected, left_out = Counter[str](), Counter[str]()
     for part in parts:
-        reasons.update(Counter(part.rejected["reason"].tolist()))
+        rejected.update(Counter(part.rejected["reason"].tolist()))
+        left_out.update(part.left_out)
     return Account(
         source=source.name or "crashes",
         read=sum(p.rows for p in parts),
-        used=sum(len(p.kept) for p in parts),
-        rejected=dict(reasons),
+        used=sum(p.accepted for p in parts),
+        rejected=dict(rejected),
         outside=sum(p.outside for p in parts),
+        left_out=dict(left_out),
     )
 
 
-def _check_dates(source: EventSource, columns: _EventColumns, parts: Sequence[_Part]) -> None:
+def _kinds(source: EventSource, parts: Sequence[Part]) -> dict[str, tuple[str, ...]]:
+    """The values of each column of `by`, or "" where they say yes and no."""
+    kinds: dict[str, tuple[str, ...]] = {}
+    for column in source.by:
+        values = sorted({value for part in parts for value in part.kinds[column]})
+        if {value.lower() for value in values} <= _FLAGS | _NO_FLAGS:
+            kinds[column] = ("",)
+            continue
+        values = [value for value in values if value]
+        if len(values) > MOST_KINDS:
+            raise SourceError(
+                f"{source.where}: {column!r} has {len(values):,} values, more than the {MOST_KINDS} that can "
+                "be columns of their own; name a column of fewer kinds with `by`"
+            )
+        kinds[column] = tuple(values)
+    return kinds
+
+
+def is_kind(values: pd.Series, kind: str) -> NDArray[np.bool_]:
+    """(N,) whether a column of `Events.kinds` has that value; of yes and no, whether it says yes."""
+    text = values.fillna("").str.lower()
+    wanted = _FLAGS if not kind else {kind.lower()}
+    return np.asarray(text.isin(wanted), dtype=bool)
+
+
+def _check_dates(where: str, columns: EventColumns, parts: Sequence[Part]) -> None:
     """Refuse a column most of whose entries are no dates: it is the wrong column or an unknown format."""
     read, dated = sum(p.rows for p in parts), sum(p.dated for p in parts)
-    if dated * 2 > read:
+    if columns.date is None or dated * 2 > read or not read:
         return
     example = next((p.unreadable_example for p in parts if p.unreadable_example), None)
     if example is None and dated:
         return
     said = f"such as {example[:60]!r}" if example is not None else "all of it is blank"
     raise SourceError(
-        f"{source.path}: {read - dated:,} of {read:,} dates in {columns.date!r} cannot be read, {said}; "
+        f"{where}: {read - dated:,} of {read:,} dates in {columns.date!r} cannot be read, {said}; "
         "write them as 2024-12-31 or 12/31/2024, or name another column with `date` in the region file"
     )
 
 
-def _check_rejected(source: EventSource, account: Account, position: PositionColumns) -> None:
-    share = account.rejected_rows / account.read
+def _check_rejected(source: EventSource, account: Account, files: Sequence[_File]) -> None:
+    """Refuse a source of whose rows that are asked for too many cannot be used."""
+    asked = sum(p.asked for f in files for p in f.parts)
+    rejected = Counter[str]()
+    for file in files:
+        for part in file.parts:
+            rejected.update(part.rejected_asked)
+    share = sum(rejected.values()) / asked if asked else 0.0
     if share <= source.max_rejected:
         return
-    commonest = max(account.rejected, key=lambda reason: account.rejected[reason])
+    commonest = max(rejected, key=lambda reason: rejected[reason])
     if commonest == positions.SWAPPED:
-        x, y = position.attributes if position.attributes else ("x", "y")
+        x, y = files[0].columns.position.attributes or ("x", "y")
         fix = f"latitude and longitude look swapped: give x = {y!r} and y = {x!r} in the region file"
     elif commonest == positions.OUTSIDE_THE_WORLD:
         fix = "name the CRS of the coordinates with `crs` in the region file, as in crs = 'EPSG:26986'"
@@ -269,19 +294,19 @@ def _check_rejected(source: EventSource, account: Account, position: PositionCol
         allowed = min(1.0, math.ceil(share * 100) / 100)
         fix = f"mend them, or allow it with max_rejected = {allowed:g} for this source in the region file"
     raise SourceError(
-        f"{source.path}: {account.rejected_rows:,} of {account.read:,} rows ({100 * share:.1f} %) cannot be "
+        f"{source.where}: {sum(rejected.values()):,} of {asked:,} rows ({100 * share:.1f} %) cannot be "
         f"used, more than the {100 * source.max_rejected:g} % allowed: {account.reasons}; {fix}"
     )
 
 
-def _check_outside(source: EventSource, account: Account, parts: Sequence[_Part], grid: Grid) -> None:
+def _check_outside(source: EventSource, account: Account, parts: Sequence[Part], grid: Grid) -> None:
     sound = account.used + account.outside
     if not account.outside or account.outside < _NEARLY_ALL * sound or account.used >= _CLEARLY_HERE:
         return
     bounds = np.array([p.outside_bounds for p in parts])
     there = (*bounds[:, :2].min(axis=0), *bounds[:, 2:].max(axis=0))
     raise SourceError(
-        f"{source.path}: {account.outside:,} of {sound:,} points lie outside the grid: they are in "
+        f"{source.where}: {account.outside:,} of {sound:,} points lie outside the grid: they are in "
         f"{_degrees(there)}, the grid in {_degrees(lnglat_bounds(grid))} (W S E N); "
         "check --bbox and the CRS of the points"
     )
@@ -291,18 +316,16 @@ def _degrees(bounds: Sequence[float]) -> str:
     return " ".join(f"{v:.2f}" for v in bounds)
 
 
-def _understood(table: Table, columns: _EventColumns, parts: Sequence[_Part], order: str) -> tuple[str, ...]:
-    used, clocked = sum(len(p.kept) for p in parts), sum(p.clocked for p in parts)
-    zoned = sum(p.zoned for p in parts)
-    dated = f"{columns.date!r} and {columns.time!r}" if columns.time else repr(columns.date)
-    lines = [
-        f"{table.path.name}: {table.understood}",
-        columns.position.understood,
-        f"dates from {dated}, {order}; local times",
-    ]
-    if zoned:
-        lines.append(f"{zoned:,} times have an offset from UTC beside them; it is not applied")
-    if clocked < used:
-        lines.append(f"{used - clocked:,} events have no time of day")
-    lines.append(f"severity from {columns.severity!r}" if columns.severity else "no column of severity")
+def _understood(
+    files: Sequence[_File], source: EventSource, weights: dict[str, float] | None
+) -> tuple[str, ...]:
+    lines = []
+    for file in files:
+        lines.append(f"{file.table.path.name}: {file.table.understood}")
+        lines += [line for line in file.columns.said(file.parts, file.order) if line not in lines]
+    if weights is not None:
+        shown = sorted(weights.items(), key=lambda item: (-item[1], item[0]))
+        lines.append("weights " + ", ".join(f"{text or 'blank'} {weight:.4g}" for text, weight in shown))
+    if source.period is not None:
+        lines.append(f"no dates; it tells of {source.period[0]} to before {source.period[1]}, as declared")
     return tuple(lines)

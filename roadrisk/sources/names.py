@@ -36,6 +36,7 @@ SEVERITY = (
     "injuryseverity",
     "maxseverity",
 )
+EVENT_ID = ("number", "numb", "casenumber", "caseid", "reportnumber", "incidentnumber", "id")
 ROAD_CLASS = ("highway", "fclass", "roadclass", "functionalclass", "functionalclassification", "class")
 
 _SHOWN = 40

@@ -17,14 +17,12 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
 from roadrisk.cutting import cut_view
-from roadrisk.features.counting import count_events
 from roadrisk.features.roads import split_lines
 from roadrisk.grid import Grid, LngLatBbox, grid_of_cell
 from roadrisk.mosaic import MosaicReader
 from roadrisk.sources.demo import Metro, made_up_metro
 from roadrisk.sources.imagery import found_sheets
 
-POINTS = 1_000_000
 LINES = 50_000
 
 
@@ -35,13 +33,6 @@ def grid() -> Grid:
 
 
 @pytest.fixture(scope="module")
-def points(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    left, bottom, right, top = grid.bounds
-    return rng.uniform(left, right, POINTS), rng.uniform(bottom, top, POINTS)
-
-
-@pytest.fixture(scope="module")
 def lines(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """(2 N, 2) coordinates and offsets of straight streets of about 150 m."""
     rng = np.random.default_rng(1)
@@ -49,19 +40,6 @@ def lines(grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     start = np.column_stack([rng.uniform(left, right, LINES), rng.uniform(bottom, top, LINES)])
     coordinates = np.stack([start, start + rng.normal(0, 110, start.shape)], axis=1).reshape(-1, 2)
     return coordinates, np.arange(0, 2 * LINES + 1, 2)
-
-
-@pytest.mark.benchmark(group="a million points into 100,000 tiles")
-def test_points_roadrisk(benchmark: Callable[..., Any], grid: Grid, points: Any) -> None:
-    assert benchmark(count_events, grid, *points).sum() == POINTS
-
-
-@pytest.mark.benchmark(group="a million points into 100,000 tiles")
-def test_points_geopandas_sjoin(benchmark: Any, grid: Grid, points: Any) -> None:
-    cells = geopandas.GeoDataFrame(geometry=grid.cells(*grid.every_tile()), crs=grid.crs)
-    located = geopandas.GeoDataFrame(geometry=geopandas.points_from_xy(*points), crs=grid.crs)
-    joined = benchmark.pedantic(lambda: geopandas.sjoin(located, cells, predicate="within"), rounds=1)
-    assert len(joined) == POINTS
 
 
 @pytest.mark.benchmark(group="50,000 streets split at grid lines")

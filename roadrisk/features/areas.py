@@ -1,0 +1,153 @@
+"""Facts of polygons shared out to tiles by area, or by the road inside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+
+from roadrisk.columns import Column
+from roadrisk.errors import UsageError
+from roadrisk.features.polygons import AreaPieces, covered_shares, split_polygons
+from roadrisk.grid import FloatArray, Grid, IntArray
+from roadrisk.source_settings import AreaSource
+from roadrisk.sources.polygons import Polygons
+
+_OVERLAP = 1.01  # borders digitised twice overlap by less
+
+
+@dataclass(frozen=True)
+class AreaColumns:
+    """Columns made from polygons, and what was found out on the way.
+
+    Parameters
+    ----------
+    columns : each with its (size,) values in (row, col) order.
+    understood : one line a thing, for people.
+    """
+
+    columns: tuple[tuple[Column, FloatArray], ...]
+    understood: tuple[str, ...]
+
+
+def area_columns(
+    polygons: Polygons, source: AreaSource, grid: Grid, road_m: FloatArray | None = None
+) -> AreaColumns:
+    """`<name>_<column>` of every sum and mean, and `<name>_km2`, which weights the means.
+
+    A sum gives a tile the share of a polygon's total that the tile has of the polygon's whole area, in the
+    grid's CRS: areal interpolation of an extensive variable (Goodchild and Lam, 1980). With
+    `weight="roads"` what a polygon has inside the grid goes to its tiles as the road metres of a tile,
+    times the polygon's share of the tile (dasymetric interpolation); means stay by area. A mean is weighted
+    by the areas of the polygons that know it. Tiles where no polygon knows a value are missing.
+
+    Parameters
+    ----------
+    road_m : (size,) metres of road, NaN where roads are unknown; only for `weight="roads"`.
+
+    Raises
+    ------
+    UsageError : `weight="roads"` without `road_m`.
+    """
+    geometry = polygons.table.geometry.to_numpy()
+    pieces = split_polygons(grid, geometry)
+    share = pieces.area / shapely.area(geometry)[pieces.polygon]
+    covered = covered_shares(grid, pieces)
+    said = list(_overlap_said(covered))
+    if source.weight == "roads":
+        if road_m is None:
+            raise UsageError(f"{polygons.name}: weight = 'roads' needs roads; give --roads or leave it out")
+        share, roadless = _by_road(grid, pieces, share, road_m)
+        if roadless:
+            said.append(
+                f"{roadless:,} of {len(np.unique(pieces.polygon)):,} polygons have no road in the grid, or "
+                "tiles whose roads are unknown; shared out by area"
+            )
+    km2 = np.minimum(covered, 1.0) * grid.area_km2(*grid.every_tile())
+    columns = [_km2_column(polygons, f"{polygons.name}_km2", "polygons", km2)]
+    for name in source.sums:
+        columns.append(_sum_column(polygons, name, grid, pieces, share, source.weight))
+    for name in source.means:
+        columns += _mean_columns(polygons, name, grid, pieces, km2)
+    return AreaColumns(tuple(columns), tuple(said))
+
+
+def _overlap_said(covered: FloatArray) -> Iterator[str]:
+    several = covered > _OVERLAP
+    if several.any():
+        yield (
+            f"polygons overlap: {int(several.sum()):,} tiles are covered up to {covered.max():.2f} times, "
+            "and sums count each time; leave copies and larger areas out with `keep`"
+        )
+
+
+def _by_road(grid: Grid, pieces: AreaPieces, share: FloatArray, road_m: FloatArray) -> tuple[FloatArray, int]:
+    """Shares in proportion to road, in total those by area; and how many polygons they were no use for."""
+    road = road_m[_tile(grid, pieces)] * pieces.area / grid.cell**2
+    size = int(pieces.polygon.max(initial=-1)) + 1
+    total, inside = (np.bincount(pieces.polygon, a, minlength=size) for a in (road, share))
+    usable = (total > 0)[pieces.polygon]  # NaN is not
+    with np.errstate(invalid="ignore", divide="ignore"):
+        by_road = road / total[pieces.polygon] * inside[pieces.polygon]
+    return np.where(usable, by_road, share), len(np.unique(pieces.polygon[~usable]))
+
+
+def _sum_column(
+    polygons: Polygons, name: str, grid: Grid, pieces: AreaPieces, share: FloatArray, weight: str
+) -> tuple[Column, FloatArray]:
+    values = polygons.table[name].to_numpy()[pieces.polygon]
+    known = ~np.isnan(values)
+    tile = _tile(grid, pieces)[known]
+    by = "area" if weight == "area" else "road"
+    column = Column(
+        name=f"{polygons.name}_{name}",
+        dtype="float64",
+        unit="",
+        role="feature",
+        combine="sum",
+        meaning=f"Total of {name!r} of {polygons.name} in the tile, by {by}; missing where unknown.",
+        source=polygons.name,
+    )
+    sums = np.bincount(tile, (values * share)[known], minlength=grid.size)
+    return column, np.where(np.bincount(tile, minlength=grid.size) > 0, sums, np.nan)
+
+
+def _mean_columns(
+    polygons: Polygons, name: str, grid: Grid, pieces: AreaPieces, km2: FloatArray
+) -> list[tuple[Column, FloatArray]]:
+    """The mean, and its weight where that is not the area of all polygons."""
+    values = polygons.table[name].to_numpy()[pieces.polygon]
+    known = ~np.isnan(values)
+    tile, area = _tile(grid, pieces)[known], pieces.area[known]
+    weight = np.bincount(tile, area, minlength=grid.size)
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(tile, values[known] * area, minlength=grid.size) / weight
+    made, by = [], f"{polygons.name}_km2"
+    if not known.all():
+        by = f"{polygons.name}_{name}_km2"
+        everything = np.bincount(_tile(grid, pieces), pieces.area, minlength=grid.size)
+        with np.errstate(invalid="ignore"):
+            known_km2 = np.where(weight > 0, weight / everything, 0.0) * km2
+        made.append(_km2_column(polygons, by, f"polygons that know {name!r}", known_km2))
+    column = Column(
+        name=f"{polygons.name}_{name}",
+        dtype="float64",
+        unit="",
+        role="feature",
+        combine="mean",
+        meaning=f"Area-weighted mean of {name!r} of {polygons.name} in the tile; missing where unknown.",
+        source=polygons.name,
+        by=(by,),
+    )
+    return [*made, (column, mean)]
+
+
+def _km2_column(polygons: Polygons, name: str, what: str, km2: FloatArray) -> tuple[Column, FloatArray]:
+    meaning = f"Ground area of the tile inside {what} of {polygons.name}."
+    return Column(name, "float64", "km2", "info", "sum", meaning, polygons.name), km2
+
+
+def _tile(grid: Grid, pieces: AreaPieces) -> IntArray:
+    return pieces.row * grid.cols + pieces.col

@@ -1,0 +1,320 @@
+"""A region's sources, opened, checked, read and joined to the tiles; nothing is written in the dataset."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadrisk.columns import Column
+from roadrisk.errors import RegionError
+from roadrisk.features.areas import area_columns
+from roadrisk.features.coverage import COVERED
+from roadrisk.features.events import ENFORCEMENT, UNDATED, event_columns, told_windows
+from roadrisk.features.network import network_columns
+from roadrisk.features.roads import road_columns, share_far_from_lines, tiles_without
+from roadrisk.features.traffic import traffic_columns
+from roadrisk.features.windows import Windows, check_label_window, check_leakage, chosen_windows
+from roadrisk.files import identity_of
+from roadrisk.grid import FloatArray, Grid
+from roadrisk.region import Region, named_sources
+from roadrisk.source_settings import (
+    AreaSource,
+    Coverage,
+    EventSource,
+    RasterSource,
+    TableSource,
+    TrafficSource,
+)
+from roadrisk.sources.account import Account
+from roadrisk.sources.coverage import CoveredShare, read_coverage, read_outline
+from roadrisk.sources.events import Events, inside_coverage, read_events, without_others
+from roadrisk.sources.lines import Lines, joined_lines, read_lines
+from roadrisk.sources.polygons import read_polygons
+from roadrisk.sources.rasters import raster_columns
+from roadrisk.sources.tables import tables_at
+from roadrisk.sources.traffic import read_traffic
+
+FAR_M = 50.0
+ROADS = "roads"
+
+Facts = list[tuple[Column, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Rights:
+    """Whose a source is and on what terms it may be used; None where the user did not say."""
+
+    source: str
+    licence: str | None
+    attribution: str | None
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What one source came to.
+
+    Parameters
+    ----------
+    facts : columns with their (rows * cols,) values.
+    said : what people should know of it, a line a thing.
+    """
+
+    name: str
+    account: Account
+    understood: tuple[str, ...]
+    facts: Facts = field(default_factory=list)
+    said: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """What a dataset keeps of it."""
+        return {
+            "name": self.name,
+            "account": self.account.as_json(),
+            "understood": list(self.understood),
+            "said": list(self.said),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """A region's sources as read, and as joined to its tiles.
+
+    Parameters
+    ----------
+    roads : centre-lines of all sources, each street once.
+    events : crashes, citations and points.
+    coverage : source -> what it covers, where that is declared.
+    outline : `in_area`, where the region has an outline.
+    joined : what became of each source, in the order of the region file.
+    """
+
+    grid: Grid
+    windows: Windows
+    roads: Lines | None
+    events: tuple[Events, ...]
+    coverage: dict[str, CoveredShare]
+    outline: Facts
+    joined: tuple[Joined, ...]
+
+    @property
+    def facts(self) -> Facts:
+        """The columns of every source."""
+        return [*self.outline, *(fact for joined in self.joined for fact in joined.facts)]
+
+
+def read_records(region: Region, grid: Grid, folder: Path) -> Records:
+    """Open, check and read every table of a region, and join it to the tiles.
+
+    Parameters
+    ----------
+    folder : scratch space, to stand as long as the records are used.
+
+    Raises
+    ------
+    RoadriskError : a source that cannot be used, or a fact that would know the label.
+    """
+    coverage = {
+        str(source.name): read_coverage(source.coverage, source, grid)
+        for source in region.table_sources()
+        if isinstance(source, TableSource) and isinstance(source.coverage, Coverage)
+    }
+    events = _events(region, grid, folder, coverage)
+    crashes, others = events[: len(region.crashes)], events[len(region.crashes) :]
+    windows = chosen_windows(region.label_window, region.feature_window, region.windows, crashes, others)
+    if windows.label is not None and crashes:
+        check_label_window(crashes, windows.label)
+    roads, joined = _joined_roads(region, grid, coverage)
+    citations = {source.name for source in named_sources(region.citations, "citations")}
+    for events_, source in zip(events, region.event_sources(), strict=True):
+        withheld = ENFORCEMENT if source.name in citations else ""
+        joined.append(_joined_events(events_, source, grid, windows, roads, coverage, withheld))
+    joined += [_joined_traffic(s, grid, windows, roads) for s in named_sources(region.traffic, "traffic")]
+    road_m = next((values for j in joined for column, values in j.facts if column.name == "road_m"), None)
+    joined += [_joined_areas(source, grid, road_m) for source in named_sources(region.areas, "areas")]
+    joined += [_joined_raster(source, grid) for source in named_sources(region.rasters, None)]
+    joined = [_covered(j, coverage.get(j.name), grid) for j in joined]
+    check_leakage([column for j in joined for column, _ in j.facts], windows.label)
+    return Records(grid, windows, roads, events, coverage, _outline(region, grid), tuple(joined))
+
+
+def covered_tiles(coverage: CoveredShare) -> NDArray[np.bool_]:
+    """(rows * cols,) bool, the tiles that a source covers."""
+    return np.asarray(coverage.share >= COVERED)
+
+
+def _outline(region: Region, grid: Grid) -> Facts:
+    """The share of each tile inside the region's outline, where there is one."""
+    if region.area is None:
+        return []
+    meaning = "Share of the tile inside the region's outline."
+    share = read_outline(region.area, grid).share
+    return [(Column("in_area", "float64", "share", "info", "mean", meaning), share)]
+
+
+def source_plans(region: Region) -> dict[str, Any]:
+    """Each source with its settings and the identity of its files, which decide what is read."""
+    plans = {}
+    for source in region.table_sources():
+        files = [identity_of(path, hashed=True) for path in _files(source)]
+        plans[str(source.name)] = {**_plain(asdict(source)), "identity": files}
+    return plans
+
+
+def rights_of(region: Region) -> tuple[Rights, ...]:
+    """Licence and attribution of every source."""
+    pictures = [Rights(Path(s.path).name, s.licence, s.attribution) for s in region.imagery]
+    tables = [Rights(Path(s.paths[0]).name, s.licence, s.attribution) for s in region.table_sources()]
+    return (*pictures, *tables)
+
+
+def _events(
+    region: Region, grid: Grid, folder: Path, coverage: dict[str, CoveredShare]
+) -> tuple[Events, ...]:
+    """Every source of points, inside its coverage and without what another has already."""
+    known: dict[str, Events] = {}
+    for source in region.event_sources():
+        events = read_events(source, grid, folder)
+        if events.name in coverage:
+            events = inside_coverage(events, covered_tiles(coverage[events.name]).reshape(grid.shape))
+        known[events.name] = events
+    for source in region.event_sources():
+        for name in source.not_in:
+            if name not in known or name == source.name:
+                raise RegionError(
+                    f"{source.name}: not_in names {name!r}, which is no other source of events; "
+                    f"there are {', '.join(known)}"
+                )
+        others = [known[name] for name in source.not_in]
+        known[str(source.name)] = without_others(known[str(source.name)], others)
+    return tuple(known.values())
+
+
+def _joined_roads(
+    region: Region, grid: Grid, coverage: dict[str, CoveredShare]
+) -> tuple[Lines | None, list[Joined]]:
+    """Centre-lines of all sources as one network, whose columns go with the first source."""
+    sources = named_sources(region.roads, ROADS)
+    if not sources:
+        return None, []
+    roads, lines = joined_lines(tuple(read_lines(source, grid) for source in sources))
+    facts: Facts = [*road_columns(roads, grid), *network_columns(roads, grid)]
+    said = []
+    known = [coverage.pop(str(source.name)) for source in sources if source.name in coverage]
+    if len(known) == len(sources):
+        share = np.max([one.share for one in known], axis=0)
+        coverage[lines[0].name] = CoveredShare(share, tuple(line for one in known for line in one.understood))
+    elif not any(source.coverage == "complete" for source in sources):
+        said.append(
+            f"{ROADS}: {tiles_without(facts[0][1]):.0%} of tiles have none; no coverage is declared, so "
+            "these count as having no road, and get no label"
+        )
+    joined = [Joined(line.name, line.account, line.understood) for line in lines]
+    return roads, [replace(joined[0], facts=facts, said=tuple(said)), *joined[1:]]
+
+
+def _joined_events(
+    events: Events,
+    source: EventSource,
+    grid: Grid,
+    windows: Windows,
+    roads: Lines | None,
+    coverage: dict[str, CoveredShare],
+    withheld: str,
+) -> Joined:
+    known = coverage.get(events.name)
+    mask = None if known is None else covered_tiles(known).reshape(grid.shape)
+    facts: Facts = [*event_columns(events, grid, windows, source, mask, withheld)]
+    said = [_windows_line(events, facts, windows)]
+    if roads is not None and events.first is not None:
+        said.append(_far_line(events, roads, grid))
+    return Joined(events.name, events.account, events.understood, facts, tuple(said))
+
+
+def _joined_traffic(source: TrafficSource, grid: Grid, windows: Windows, roads: Lines | None) -> Joined:
+    traffic = read_traffic(source, grid, windows.label[0] if windows.label else None)
+    columns, said, account = traffic_columns(traffic, roads, grid, source)
+    lines = tuple(f"{traffic.name}: {line}" for line in said)
+    return Joined(traffic.name, account, traffic.understood, [*columns], lines)
+
+
+def _joined_areas(source: AreaSource, grid: Grid, road_m: FloatArray | None) -> Joined:
+    polygons = read_polygons(source, grid)
+    made = area_columns(polygons, source, grid, road_m)
+    lines = tuple(f"{polygons.name}: {line}" for line in made.understood)
+    return Joined(polygons.name, polygons.account, polygons.understood, [*made.columns], lines)
+
+
+def _joined_raster(source: RasterSource, grid: Grid) -> Joined:
+    made = raster_columns(source, grid)
+    return Joined(made.name, Account(made.name, 1, 1, {}, 0), made.understood, [*made.facts])
+
+
+def _covered(joined: Joined, coverage: CoveredShare | None, grid: Grid) -> Joined:
+    """A source whose columns are missing, not 0, in tiles that it does not cover; what they held is said."""
+    if coverage is None or not joined.facts:
+        return joined
+    name, covered = joined.name, covered_tiles(coverage)
+    meaning = f"Share of the tile inside the coverage of {name}; below one half its columns are missing."
+    column = Column(f"coverage_{name}", "float64", "share", "info", "mean", meaning, name)
+    line = f"{name}: {int(covered.sum()):,} of {grid.size:,} tiles are inside the coverage"
+    main, values = joined.facts[0]
+    if main.combine == "sum" and not covered.all():
+        total, kept = (float(np.nansum(values[mask])) for mask in (slice(None), covered))
+        line += f"; {main.name} is {kept:,.0f} of {total:,.0f} {main.unit} there"
+    return replace(
+        joined,
+        facts=[(column, coverage.share), *((c, np.where(covered, v, np.nan)) for c, v in joined.facts)],
+        understood=(*joined.understood, *coverage.understood),
+        said=(*joined.said, line),
+    )
+
+
+def _windows_line(events: Events, facts: Facts, windows: Windows) -> str:
+    """How many events fall into each window, and what part of it the source tells of."""
+    sums = {column.name: int(values.sum()) for column, values in facts if column.combine == "sum"}
+    told = told_windows(events, windows)
+    if UNDATED in told:
+        return f"{events.name}: {sums[f'{events.name}_{UNDATED}']:,}, without dates"
+    said = []
+    for suffix, window in windows.by_suffix.items():
+        which = f"in the {_WINDOWS.get(suffix, suffix)} window {window[0]} to before {window[1]}"
+        part = told.get(suffix)
+        if part is None:
+            said.append(f"no column {which}: dated {events.first} to {events.last}")
+        else:
+            known = "" if part == window else f", of which it tells {part[0]} to before {part[1]}"
+            said.append(f"{sums[f'{events.name}_{suffix}']:,} {which}{known}")
+    return f"{events.name}: {'; '.join(said)}"
+
+
+_WINDOWS = {"past": "feature"}
+
+
+def _far_line(events: Events, roads: Lines, grid: Grid) -> str:
+    far = total = 0.0
+    for batch in events.batches():
+        x, y = batch["x"].to_numpy(), batch["y"].to_numpy()
+        if len(batch):
+            far += share_far_from_lines(x, y, roads, grid, FAR_M) * len(batch)
+            total += len(batch)
+    return f"{events.name}: {far / max(total, 1):.0%} lie more than {FAR_M:g} m from any road"
+
+
+def _files(source: TableSource | RasterSource) -> list[Path]:
+    if isinstance(source, RasterSource):
+        return [Path(source.path)]
+    files = [table.path for table in tables_at(source)]
+    coverage = source.coverage
+    if isinstance(coverage, Coverage) and coverage.path is not None:
+        files.append(Path(coverage.path))
+    return files
+
+
+def _plain(value: Any) -> Any:
+    """Dataclass values as JSON has them, dates as text."""
+    return json.loads(json.dumps(value, default=str))

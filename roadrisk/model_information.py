@@ -1,0 +1,123 @@
+"""What `info` says of a model; apart, since torch is slow to import and only a model needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from roadrisk.columns import Column
+from roadrisk.errors import ModelError
+from roadrisk.learning.model import FOLDS, MANIFEST, WEIGHTS, Model, read_model
+from roadrisk.maps.fields import period, window_lines
+from roadrisk.plain_text import TextTable
+
+MEASURES = {
+    "n": "tiles",
+    "auroc": "AUROC",
+    "auroc_fold_mean": "within folds",
+    "auprc": "AP",
+    "brier": "Brier",
+    "ece": "ECE",
+    "hit_rate_10": "top 10 %",
+}
+
+
+def told_of_model(path: Path) -> tuple[list[str | TextTable], dict[str, Any]]:
+    """What a model's folder holds, for people and for programs.
+
+    Raises
+    ------
+    ModelError : not a model, not whole, changed since it was written, or of a newer format.
+    """
+    model = read_model(path)
+    try:
+        return _told(model, path)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{path / MANIFEST} is damaged ({type(error).__name__}: {error}); train the model again"
+        ) from None
+
+
+def _told(model: Model, path: Path) -> tuple[list[str | TextTable], dict[str, Any]]:
+    about = model.provenance
+    shape = model.architecture
+    pictures = (
+        f"{shape.encoder} on pictures of {shape.size_px} px" if shape.inputs != "facts" else "no picture"
+    )
+    size = sum((path / name).stat().st_size for name in (MANIFEST, WEIGHTS, FOLDS))
+    said: list[str | TextTable] = [
+        f"model: whole, 3 files as they were written, {size / 1e6:,.1f} MB",
+        f"inputs {shape.inputs}: {pictures}; {len(model.fold_models)} fold models, {model.split} folds",
+        about["label"]["meaning"],
+        *window_lines(about["windows"]),
+        *_provenance_lines(about),
+        _metrics_table(model.metrics),
+        _facts_table(model.columns, about),
+    ]
+    values = {
+        "whole": True,
+        "architecture": asdict(shape),
+        "split": model.split,
+        "metrics": model.metrics,
+        "columns": [column.as_json() for column in model.columns],
+        "provenance": about,
+    }
+    return said, values
+
+
+def _provenance_lines(about: dict[str, Any]) -> list[str]:
+    """Where a model came from, as far as its file tells."""
+    said = []
+    if about.get("tiles"):
+        said.append(
+            f"learned from {about['tiles']:,} tiles, {about.get('high_risk_tiles', 0):,} of them high risk, "
+            f"{about.get('tiles_with_image', 0):,} with picture"
+        )
+    said += [f"dataset {d.get('name')} ({str(d.get('identity'))[:16]})" for d in about.get("datasets", [])]
+    if about["cell_m"] is not None:
+        said.append(f"tiles of {about['cell_m']:.4g} m")
+    if about["metres_per_pixel"] is not None:
+        said.append(f"pixels of {about['metres_per_pixel']:.3g} m")
+    if about.get("settings"):
+        said.append(
+            "settings: " + ", ".join(f"{k} {v}" for k, v in about["settings"].items() if v is not None)
+        )
+    if about.get("versions"):
+        said.append(
+            "made by " + ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+        )
+    return said
+
+
+def _metrics_table(metrics: dict[str, dict[str, dict[str, Any]]]) -> TextTable:
+    rows = tuple(
+        (f"{model}, {split}", *(_measure(found.get(name)) for name in MEASURES))
+        for split, models in metrics.items()
+        for model, found in models.items()
+    )
+    header = ("model, folds", *MEASURES.values())
+    return TextTable("how good it is on tiles it did not see", header, rows, header[1:])
+
+
+def _measure(value: float | int | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def _facts_table(columns: Sequence[Column], about: dict[str, Any]) -> TextTable:
+    left_out, asked = about.get("left_out", {}), about.get("asked_for", {})
+    known = {column.name for column in columns}
+    rows = [
+        (c.name, c.unit, period(c.window), c.source or "", _use(c.name, left_out, asked)) for c in columns
+    ]
+    rows += [(name, "", "", "", f"left out: {why}") for name, why in left_out.items() if name not in known]
+    return TextTable("facts", ("fact", "unit", "window", "source", "use"), tuple(rows))
+
+
+def _use(name: str, left_out: dict[str, str], asked: dict[str, str]) -> str:
+    if name in left_out:
+        return f"left out: {left_out[name]}"
+    return f"used, {asked[name]}" if name in asked else "used"
