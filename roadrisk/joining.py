@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from roadrisk.columns import Column
 from roadrisk.errors import RegionError
 from roadrisk.features.areas import area_columns
-from roadrisk.features.coverage import COVERED
-from roadrisk.features.events import ENFORCEMENT, UNDATED, event_columns, told_windows
+from roadrisk.features.events import CRASHES, ENFORCEMENT, UNDATED, event_columns, told_windows
 from roadrisk.features.network import network_columns
 from roadrisk.features.roads import road_columns, share_far_from_lines, tiles_without
 from roadrisk.features.traffic import traffic_columns
@@ -31,12 +30,12 @@ from roadrisk.source_settings import (
     TrafficSource,
 )
 from roadrisk.sources.account import Account
-from roadrisk.sources.coverage import CoveredShare, read_coverage, read_outline
+from roadrisk.sources.coverage import COVERED, CoveredShare, read_coverage, read_outline
 from roadrisk.sources.events import Events, inside_coverage, read_events, without_others
 from roadrisk.sources.lines import Lines, joined_lines, read_lines
 from roadrisk.sources.polygons import read_polygons
 from roadrisk.sources.rasters import raster_columns
-from roadrisk.sources.tables import tables_at
+from roadrisk.sources.tables import found_files
 from roadrisk.sources.traffic import read_traffic
 
 FAR_M = 50.0
@@ -129,10 +128,11 @@ def read_records(region: Region, grid: Grid, folder: Path) -> Records:
     if windows.label is not None and crashes:
         check_label_window(crashes, windows.label)
     roads, joined = _joined_roads(region, grid, coverage)
-    citations = {source.name for source in named_sources(region.citations, "citations")}
+    withheld = {s.name: CRASHES for s in named_sources(region.crashes, "crashes")}
+    withheld |= {s.name: ENFORCEMENT for s in named_sources(region.citations, "citations")}
     for events_, source in zip(events, region.event_sources(), strict=True):
-        withheld = ENFORCEMENT if source.name in citations else ""
-        joined.append(_joined_events(events_, source, grid, windows, roads, coverage, withheld))
+        reason = withheld.get(source.name, "")
+        joined.append(_joined_events(events_, source, grid, windows, roads, coverage, reason))
     joined += [_joined_traffic(s, grid, windows, roads) for s in named_sources(region.traffic, "traffic")]
     road_m = next((values for j in joined for column, values in j.facts if column.name == "road_m"), None)
     joined += [_joined_areas(source, grid, road_m) for source in named_sources(region.areas, "areas")]
@@ -306,10 +306,8 @@ def _far_line(events: Events, roads: Lines, grid: Grid) -> str:
 
 
 def _files(source: TableSource | RasterSource) -> list[Path]:
-    if isinstance(source, RasterSource):
-        return [Path(source.path)]
-    files = [table.path for table in tables_at(source)]
-    coverage = source.coverage
+    files = list(found_files(source.paths))
+    coverage = source.coverage if isinstance(source, TableSource) else None
     if isinstance(coverage, Coverage) and coverage.path is not None:
         files.append(Path(coverage.path))
     return files

@@ -48,8 +48,8 @@ class Trained:
             f"learned from {n:,} tiles, {high:,} of them high risk, {pictured:,} with picture",
             f"facts: {', '.join(about['facts']) or 'none'}",
         ]
-        said += [f"left out: {name}: {reason}" for name, reason in about["left_out"].items()]
-        said += [f"{name} is {reason}" for name, reason in about["asked_for"].items()]
+        said += [f"left out: {line}" for line in _by_reason(about["left_out"])]
+        said += _by_reason(about["asked_for"])
         name = MODEL_NAMES[self.model.architecture.inputs]
         found = {split: models[name] for split, models in self.model.metrics.items()}
         said += [
@@ -222,6 +222,18 @@ def _provenance(
         "encoder_weights": weights_identity(encoder) if encoder else None,
         "versions": {"roadrisk": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
     }
+
+
+def _by_reason(reasons: dict[str, str]) -> list[str]:
+    """Columns with the same reason in one line.
+
+    >>> _by_reason({"a": "text", "b": "no value", "c": "text"})
+    ['a, c: text', 'b: no value']
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return [f"{', '.join(several)}: {reason}" for reason, several in names.items()]
 
 
 def _measures_line(what: str, found: dict[str, Any], base_rate: float) -> str:

@@ -16,12 +16,13 @@ from roadrisk.columns import Column
 from roadrisk.errors import SourceError
 from roadrisk.features.counting import count_events
 from roadrisk.features.windows import Window, Windows, in_window, told_window
+from roadrisk.geometry.ground import ground_distances
 from roadrisk.grid import FloatArray, Grid
 from roadrisk.source_settings import EventSource
 from roadrisk.sources.events import Events, is_kind
-from roadrisk.sources.ground import ground_distances
 
 ENFORCEMENT = "a measure of enforcement as well as of behaviour"
+CRASHES = "made from crashes, which answers another question: the same place next period"
 UNDATED = "count"  # what a column of events without dates ends in
 
 _REACH = 4.0  # bandwidths; a Gaussian has 6e-5 of its mass beyond
@@ -50,7 +51,7 @@ def event_columns(
     Parameters
     ----------
     covered : (rows, cols) bool, the tiles that the source knows; a kernel's mass beyond them is made up for.
-    withheld : why models leave these columns out unless asked.
+    withheld : why models leave these facts out unless asked.
 
     Returns
     -------
@@ -68,7 +69,10 @@ def event_columns(
             columns.append((_kernel_column(past.column, bandwidth_m), values.ravel()))
         if source.nearest:
             columns.append((_nearest_column(past.column), _nearest_m(events, grid, past.window)))
-    return [(replace(column, withheld=withheld), values) for column, values in columns]
+    return [
+        (replace(column, withheld=withheld if column.role == "feature" else ""), values)
+        for column, values in columns
+    ]
 
 
 def told_windows(events: Events, windows: Windows) -> dict[str, Window | None]:

@@ -104,7 +104,10 @@ def read_events(source: EventSource, grid: Grid, folder: Path) -> Events:
         other, more rows rejected than `max_rejected`, nearly all outside the grid, or severities without
         weight.
     """
-    files = [_read_file(table, source, grid, folder, i) for i, table in enumerate(tables_at(source))]
+    files = [
+        _read_file(table, source, grid, folder, i)
+        for i, table in enumerate(tables_at(source, osm_layer="points"))
+    ]
     parts = [part for file in files for part in file.parts]
     if not sum(p.rows for p in parts):
         raise SourceError(f"{source.where} has columns but no rows; export it again")

@@ -75,7 +75,7 @@ def tables_at(source: TableSource, osm_layer: str | None = None) -> tuple[Table,
     names = source.columns if isinstance(source, PointTable) else ()
     return tuple(
         table_at(str(file), source.layer or (osm_layer if _is_osm(file) else None), names)
-        for file in _files(source.paths)
+        for file in found_files(source.paths)
     )
 
 
@@ -107,7 +107,13 @@ def table_at(path: str, layer: str | None = None, names: Sequence[str] = ()) -> 
     return _vector_table(file, layer)
 
 
-def _files(paths: Sequence[str]) -> Iterator[Path]:
+def found_files(paths: Sequence[str]) -> Iterator[Path]:
+    """The files of paths and patterns, in the order given and then of names.
+
+    Raises
+    ------
+    SourceError : a pattern without a file, or a file given twice.
+    """
     seen: set[Path] = set()
     for path in paths:
         expanded = Path(path).expanduser()

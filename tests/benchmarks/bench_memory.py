@@ -111,6 +111,60 @@ def test_tiles_geopandas(benchmark: Any, capsys: Any, tmp_path: Path) -> None:
     measured(benchmark, capsys, TILES_GEOPANDAS, tmp_path)
 
 
+SOURCES = """
+import geopandas, pandas as pd, shapely
+from roadrisk.grid import LngLatBbox, grid_of_cell
+
+folder = Path(sys.argv[1])
+grid = grid_of_cell(LngLatBbox(-94.0, 41.2, -92.8, 42.1), 100)
+rng = np.random.default_rng(0)
+left, bottom, right, top = grid.bounds
+n, classes = 300_000, "motorway trunk primary secondary tertiary unclassified residential living_street".split()
+start = np.column_stack([rng.uniform(left, right, n), rng.uniform(bottom, top, n)])
+streets = shapely.linestrings(np.stack([start, start + rng.normal(0, 110, start.shape)], axis=1))
+facts = {"highway": rng.choice([*classes, "trunk_link", "primary_link", "secondary_link"], n)}
+facts |= {"lanes": rng.choice([1, 2, 3, 4], n), "oneway": rng.choice([True, False], n)}
+facts["maxspeed"] = rng.choice(["10 mph", "25 mph", "40 mph", "55 mph", "65 mph"], n)
+geopandas.GeoDataFrame(facts, geometry=streets, crs=grid.crs).to_file(folder / "roads.gpkg")
+n = 500_000
+crashes = {"x": rng.uniform(left, right, n), "y": rng.uniform(bottom, top, n)}
+crashes["date"] = (np.datetime64("2020-01-01") + rng.integers(0, 365 * 5, n)).astype(str)
+crashes |= {"severity": rng.choice(list("KABCO"), n), "kind": rng.choice(["car", "walk", "bike", "bus"], n)}
+pd.DataFrame(crashes).to_parquet(folder / "crashes.parquet")
+print("{}")
+"""
+REGION = """
+from datetime import date
+from roadrisk.region import Region
+from roadrisk.source_settings import EventSource, LineSource
+from roadrisk.tiling import tile
+
+folder = Path(sys.argv[1])
+crashes = EventSource(
+    str(folder / "crashes.parquet"), x="x", y="y", crs="EPSG:32615", weights="usdot-2022", by=("kind",),
+    kernels_m=(500, 1000), nearest=True,
+)
+region = Region(
+    bbox=(-94.0, 41.2, -92.8, 42.1), cell=100, crashes=(crashes,),
+    roads=(LineSource(str(folder / "roads.gpkg"), coverage="complete"),),
+    label_window=(date(2024, 1, 1), date(2025, 1, 1)), feature_window=(date(2020, 1, 1), date(2024, 1, 1)),
+    windows={"y2023": (date(2023, 1, 1), date(2024, 1, 1))},
+)
+dataset = tile(region, folder / "dataset").dataset
+found = {"tiles": dataset.grid.size, "columns": len(dataset.columns), "MB at the peak": peak_mb()}
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.benchmark(group="memory: `tile` without pictures, a million tiles with 50 columns")
+def test_a_million_tiles(benchmark: Any, capsys: Any, tmp_path: Path) -> None:
+    ran(SOURCES, tmp_path)
+    found = measured(benchmark, capsys, REGION, tmp_path)
+    assert found["tiles"] >= 1_000_000
+    assert found["columns"] >= 50
+    assert found["MB at the peak"] < 1500
+
+
 def crash_file(path: Path, rows: int) -> Path:
     """A file in the shape of Massachusetts' crashes of 2024, about 75 bytes a row, no two rows alike."""
     rng = np.random.default_rng(0)
