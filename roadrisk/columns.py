@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from numpy.typing import NDArray
+
 Role = Literal["feature", "label", "exposure", "info"]
 Combine = Literal["sum", "mean", "ratio", "min", "max", "any", "mode", "none"]
+
+MOST_CLASSES = 10  # whole numbers that are classes as they stand
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ class Column:
     def as_json(self) -> dict[str, Any]:
         """Plain values; `column_from_json` gives the column back."""
         return asdict(self)
+
+
+# a column with its (size,) values in (row, col) order
+Fact = tuple[Column, NDArray[Any]]
 
 
 def column_from_json(fields: dict[str, Any]) -> Column:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roadrisk.columns import Column
+from roadrisk.columns import Column, Fact
 from roadrisk.errors import RegionError
 from roadrisk.features.areas import area_columns
 from roadrisk.features.events import CRASHES, ENFORCEMENT, UNDATED, event_columns, told_windows
@@ -41,7 +41,7 @@ from roadrisk.sources.traffic import read_traffic
 FAR_M = 50.0
 ROADS = "roads"
 
-Facts = list[tuple[Column, NDArray[Any]]]
+Facts = list[Fact]
 
 
 @dataclass(frozen=True)
@@ -237,16 +237,16 @@ def _joined_events(
 
 def _joined_traffic(source: TrafficSource, grid: Grid, windows: Windows, roads: Lines | None) -> Joined:
     traffic = read_traffic(source, grid, windows.label[0] if windows.label else None)
-    columns, said, account = traffic_columns(traffic, roads, grid, source)
-    lines = tuple(f"{traffic.name}: {line}" for line in said)
-    return Joined(traffic.name, account, traffic.understood, [*columns], lines)
+    made = traffic_columns(traffic, roads, grid, source)
+    lines = tuple(f"{traffic.name}: {line}" for line in made.said)
+    return Joined(traffic.name, made.account, traffic.understood, [*made.facts], lines)
 
 
 def _joined_areas(source: AreaSource, grid: Grid, road_m: FloatArray | None) -> Joined:
     polygons = read_polygons(source, grid)
     made = area_columns(polygons, source, grid, road_m)
-    lines = tuple(f"{polygons.name}: {line}" for line in made.understood)
-    return Joined(polygons.name, polygons.account, polygons.understood, [*made.columns], lines)
+    lines = tuple(f"{polygons.name}: {line}" for line in made.said)
+    return Joined(polygons.name, polygons.account, polygons.understood, [*made.facts], lines)
 
 
 def _joined_raster(source: RasterSource, grid: Grid) -> Joined:

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from roadrisk.columns import Column
+from roadrisk.columns import MOST_CLASSES, Column
 from roadrisk.errors import RegionError
 from roadrisk.features.labels import (
-    MOST_CLASSES,
     Threshold,
     class_label,
     eligible_tiles,

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from roadrisk.errors import SourceError
-from roadrisk.features.coverage import COVERED, closed_share, marked, raster_of, share_inside
+from roadrisk.geometry.closing import closed_share, marked, raster_of
+from roadrisk.geometry.polygons import share_inside
 from roadrisk.grid import FloatArray, Grid, LngLatBbox, grid_of_cell, grid_of_zoom
 from roadrisk.source_settings import Coverage, EventSource, LineSource, TableSource
-from roadrisk.sources.coverage import read_coverage, read_outline
+from roadrisk.sources.coverage import COVERED, read_coverage, read_outline
 
 BOX = LngLatBbox(-71.25, 42.25, -71.1, 42.35)
 GRID = grid_of_cell(BOX, 250)
@@ -133,7 +134,7 @@ def test_bands_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     group = rng.integers(0, 3, 400).tolist()
     whole = share_of(points, 300, group)
     assert 0 < whole.mean() < 1
-    monkeypatch.setattr("roadrisk.features.coverage._AT_ONCE", 1)
+    monkeypatch.setattr("roadrisk.geometry.closing._AT_ONCE", 1)
     raster = raster_of(GRID, 300)
     assert raster.halo * 2 < GRID.rows * raster.per_tile / 2, "else there is but one band"
     np.testing.assert_array_equal(share_of(points, 300, group), whole)

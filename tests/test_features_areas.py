@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from roadrisk.errors import SourceError, UsageError
-from roadrisk.features.areas import AreaColumns, area_columns
+from roadrisk.features.areas import AreaFacts, area_columns
 from roadrisk.grid import FloatArray, Grid, LngLatBbox, grid_of_cell
 from roadrisk.source_settings import AreaSource
 from roadrisk.sources.account import Account
@@ -42,8 +42,8 @@ def polygons(geometry: list[Any], people: list[float], income: list[float]) -> P
     return Polygons("areas", table, Account("areas", len(geometry), len(geometry), {}, 0), ())
 
 
-def values(made: AreaColumns) -> dict[str, FloatArray]:
-    return {column.name: array.reshape(GRID.shape) for column, array in made.columns}
+def values(made: AreaFacts) -> dict[str, FloatArray]:
+    return {column.name: array.reshape(GRID.shape) for column, array in made.facts}
 
 
 def whole_share(geometry: Any, grid: Grid) -> FloatArray:
@@ -67,7 +67,7 @@ def test_columns_say_what_they_are() -> None:
     made = area_columns(polygons([box(0, 0, 1, 1)], [1], [2]), SOURCE, GRID)
     said = {
         c.name: (c.unit, c.role, c.combine, c.by, c.source, array.shape == (GRID.size,), array.dtype)
-        for c, array in made.columns
+        for c, array in made.facts
     }
     float64 = np.dtype("float64")
     assert said == {
@@ -85,18 +85,18 @@ def test_a_missing_value_is_missing_and_not_nothing() -> None:
     np.testing.assert_allclose(made["areas_people"][0, :2], [4, np.nan])
     np.testing.assert_allclose(made["areas_income"][0, :2], [8, np.nan])
     np.testing.assert_allclose(made["areas_income_km2"][0, :2], made["areas_km2"][0, :2] * [0.5, 0])
-    by = {c.name: c.by for c, _ in area_columns(some, SOURCE, GRID).columns}
+    by = {c.name: c.by for c, _ in area_columns(some, SOURCE, GRID).facts}
     assert by["areas_income"] == ("areas_income_km2",)
 
 
 def test_overlapping_polygons_are_told() -> None:
     one = area_columns(polygons([box(0, 0, 3, 2), box(1, 0, 3, 1)], [6, 2], [1, 1]), SOURCE, GRID)
-    assert one.understood == (
+    assert one.said == (
         "polygons overlap: 2 tiles are covered up to 2.00 times, and sums count each time; "
         "leave copies and larger areas out with `keep`",
     )
     assert values(one)["areas_km2"].max() <= GRID.area_km2(*GRID.every_tile()).max()
-    assert area_columns(polygons([box(0, 0, 3, 2)], [6], [1]), SOURCE, GRID).understood == ()
+    assert area_columns(polygons([box(0, 0, 3, 2)], [6], [1]), SOURCE, GRID).said == ()
 
 
 def test_people_go_where_the_road_is() -> None:
@@ -108,7 +108,7 @@ def test_people_go_where_the_road_is() -> None:
     people = values(made)["areas_people"]
     np.testing.assert_allclose(people[:2, :2], [[0, 60], [0, 20]])
     np.testing.assert_allclose(people[2, 0], 5)
-    assert made.understood == (
+    assert made.said == (
         "1 of 2 polygons have no road in the grid, or tiles whose roads are unknown; shared out by area",
     )
     partly = polygons([box(0, 0, 1.25, 1), box(1.25, 0, 3, 1)], [80, 10], [1, 1])
@@ -118,7 +118,7 @@ def test_people_go_where_the_road_is() -> None:
     road[0, 0] = np.nan
     by_area = area_columns(some, source, GRID, road.ravel())
     np.testing.assert_allclose(values(by_area)["areas_people"][:2, :2], 20)
-    assert by_area.understood[0].startswith("2 of 2 polygons")
+    assert by_area.said[0].startswith("2 of 2 polygons")
 
 
 def test_weight_by_roads_needs_roads() -> None:
@@ -153,7 +153,7 @@ def test_order_of_rows_changes_nothing(some: list[Any], random: Any) -> None:
     table = drawn(some, random)
     order = random.sample(range(len(some)), len(some))
     other = replace(table, table=table.table.iloc[order].reset_index(drop=True))
-    here, there = (area_columns(t, SOURCE, GRID).columns for t in (table, other))
+    here, there = (area_columns(t, SOURCE, GRID).facts for t in (table, other))
     for (column, a), (_, b) in zip(here, there, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9, err_msg=column.name)
 
@@ -168,7 +168,7 @@ def test_coarser_tiles_combine_to_the_same(some: list[Any], random: Any) -> None
         left = shapely.difference(left, one)
     frame = table.table.set_geometry(apart, crs=GRID.crs)
     table = replace(table, table=frame[shapely.area(apart) > 0].reset_index(drop=True))
-    fine, wide = ({c.name: a for c, a in area_columns(table, SOURCE, g).columns} for g in (GRID, coarse))
+    fine, wide = ({c.name: a for c, a in area_columns(table, SOURCE, g).facts} for g in (GRID, coarse))
     rows, cols = GRID.parents(*GRID.every_tile(), 2)
 
     def combined(array: FloatArray) -> FloatArray:
@@ -189,7 +189,7 @@ def test_agrees_with_tobler_on_the_tracts_of_boston(shared_data: Path) -> None:
     grid = grid_of_cell(BOSTON, 500)
     sums, means = ("population2012", "black2012"), ("income2012",)
     source = AreaSource(str(path), sums=sums, means=means)
-    made = {c.name: a for c, a in area_columns(read_polygons(source, grid), source, grid).columns}
+    made = {c.name: a for c, a in area_columns(read_polygons(source, grid), source, grid).facts}
     tracts = geopandas.read_file(path).to_crs(grid.crs)
     cells = geopandas.GeoDataFrame(geometry=grid.cells(*grid.every_tile()), crs=grid.crs)
     shared = tobler.area_interpolate(tracts, cells, extensive_variables=list(sums), allocate_total=False)
@@ -214,7 +214,7 @@ def test_people_of_boston_are_conserved(shared_data: Path) -> None:
     source = AreaSource(str(path), sums=("population2012",))
     read = read_polygons(source, around)
     assert str(read.account) == "areas: 987 rows read, 987 used, 0 outside the grid, 0 rejected"
-    people = {c.name: a for c, a in area_columns(read, source, around).columns}["areas_population2012"]
+    people = {c.name: a for c, a in area_columns(read, source, around).facts}["areas_population2012"]
     np.testing.assert_allclose(np.nansum(people), tracts["population2012"].sum(), rtol=1e-12)
 
 

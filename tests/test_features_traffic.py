@@ -16,7 +16,7 @@ from pyproj import Geod, Transformer
 
 from roadrisk.columns import Column
 from roadrisk.errors import SourceError
-from roadrisk.features.traffic import TrafficFacts, exposure_vkm, traffic_columns
+from roadrisk.features.traffic import TrafficFacts, traffic_columns
 from roadrisk.grid import FloatArray, Grid, LngLatBbox, grid_of_cell, grid_of_zoom
 from roadrisk.source_settings import LineSource, TrafficSource
 from roadrisk.sources.lines import Lines, read_lines
@@ -86,12 +86,12 @@ def facts_of_points(
 
 
 def column_of(facts: TrafficFacts, name: str) -> Column:
-    return next(column for column, _ in facts.columns if column.name == name)
+    return next(column for column, _ in facts.facts if column.name == name)
 
 
 def values_of(facts: TrafficFacts, name: str, grid: Grid = GRID) -> FloatArray:
     """(rows, cols) values."""
-    return next(v for column, v in facts.columns if column.name == name).reshape(grid.shape)
+    return next(v for column, v in facts.facts if column.name == name).reshape(grid.shape)
 
 
 @pytest.fixture(scope="session")
@@ -124,7 +124,7 @@ def test_columns_say_what_they_are(tmp_path: Path) -> None:
         GRID, [[(0, 0.5), (1, 0.5)], [(2, 2.5), (3, 2.5)]], AADT_2019=[1, 2], AADT_2022=[1, None]
     )
     facts = facts_of_lines(tmp_path, frame, GRID, name="counts")
-    said = [(c.name, c.unit, c.role, c.combine, c.by, c.window) for c, _ in facts.columns]
+    said = [(c.name, c.unit, c.role, c.combine, c.by, c.window) for c, _ in facts.facts]
     window = ("2019-01-01", "2023-01-01")
     assert said == [
         ("counts_aadt", "vehicles/day", "feature", "mean", ("counts_m",), window),
@@ -132,15 +132,15 @@ def test_columns_say_what_they_are(tmp_path: Path) -> None:
         ("counts_m", "m", "info", "sum", (), window),
         ("counts_year", "year", "info", "mean", ("counts_m",), window),
     ]
-    assert {c.source for c, _ in facts.columns} == {"counts"}
+    assert {c.source for c, _ in facts.facts} == {"counts"}
     assert facts.account.used == 2
     assert facts.said == ("2 lines have a volume: 1.0 km in 2 of 80 tiles; elsewhere it is missing",)
 
 
 def test_volumes_of_no_known_year_have_no_window(tmp_path: Path) -> None:
     facts = facts_of_lines(tmp_path, frame_of(GRID, [[(0, 0.5), (1, 0.5)]], AADT=[1]), GRID)
-    assert [c.name for c, _ in facts.columns] == ["traffic_aadt", "traffic_vkm_day", "traffic_m"]
-    assert {c.window for c, _ in facts.columns} == {None}
+    assert [c.name for c, _ in facts.facts] == ["traffic_aadt", "traffic_vkm_day", "traffic_m"]
+    assert {c.window for c, _ in facts.facts} == {None}
 
 
 # on grid lines, on corners, between, outside; by 64ths, as the oracle's hair must not count for metres
@@ -180,7 +180,7 @@ def test_vehicle_km_are_conserved(folder: Path, grid: Grid, drawn: list[Any], ra
     order = list(range(len(frame)))
     random.shuffle(order)
     again = facts_of_lines(folder, frame.iloc[order], grid, each_year=True)
-    for (column, values), (same, shuffled) in zip(facts.columns, again.columns, strict=True):
+    for (column, values), (same, shuffled) in zip(facts.facts, again.facts, strict=True):
         assert column == same
         np.testing.assert_allclose(shuffled, values, rtol=1e-12)
 
@@ -275,12 +275,12 @@ def test_of_several_counts_on_a_road_the_mean_of_the_newest_year_stands(tmp_path
 def test_years_of_the_label_window_are_no_features(tmp_path: Path) -> None:
     frame = frame_of(GRID, [[(0, 0.5), (1, 0.5)]], AADT_2023=[1], AADT_2024=[2])
     facts = facts_of_lines(tmp_path, frame, GRID, each_year=True)
-    roles = {c.name: c.role for c, _ in facts.columns if "aadt" in c.name}
+    roles = {c.name: c.role for c, _ in facts.facts if "aadt" in c.name}
     assert roles == {"traffic_aadt": "feature", "traffic_aadt_2023": "feature", "traffic_aadt_2024": "info"}
     assert column_of(facts, "traffic_aadt").window == ("2023-01-01", "2024-01-01")
     assert column_of(facts, "traffic_vkm_day_2024").window == ("2024-01-01", "2025-01-01")
     assert column_of(facts, "traffic_aadt_2024").by == ("traffic_m_2024",)
-    features = [c for c, _ in facts.columns if c.role == "feature"]
+    features = [c for c, _ in facts.facts if c.role == "feature"]
     assert all(c.window is not None and c.window[1] <= "2024-01-01" for c in features)
 
 
@@ -308,7 +308,7 @@ def test_shuffled_rows_leave_every_road_its_own_traffic(tmp_path: Path) -> None:
     ]
     for facts in others:
         assert facts.account == first.account
-        for (column, values), (same, expected) in zip(facts.columns, first.columns, strict=True):
+        for (column, values), (same, expected) in zip(facts.facts, first.facts, strict=True):
             assert column == same
             np.testing.assert_allclose(values, expected, rtol=1e-12)
 
@@ -389,11 +389,6 @@ def test_counts_far_from_every_road(tmp_path: Path) -> None:
         f"{tmp_path / 'counts.csv'}: none of its 2 counts is within 30 m of a road, the nearest is 450 m away; "
         "check the CRS of both, or give a larger max_distance_m"
     )
-
-
-def test_exposure_is_over_days() -> None:
-    window = date(2023, 1, 1), date(2024, 1, 1)
-    np.testing.assert_array_equal(exposure_vkm(np.array([2.0, np.nan, 0.0]), window), [730, np.nan, 0])
 
 
 def test_cambridge_counts_stand_on_boston_roads(shared_data: Path) -> None:

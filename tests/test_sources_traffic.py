@@ -276,7 +276,7 @@ class TestBadInput:
     def test_lines_without_crs(self, tmp_path: Path) -> None:
         path = lines_file(tmp_path, [[(1, 1), (2, 2)]], crs=None, AADT=[1])
         assert error_of(TrafficSource(path)) == (
-            f"{path} has lines but no CRS; write it again with one, as in EPSG:4326"
+            f"{path} has no CRS; write it again with one, as in EPSG:4326"
         )
 
     def test_all_counts_too_late(self, tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from roadrisk.columns import Column
+from roadrisk.columns import Column, Fact
 from roadrisk.errors import UsageError
-from roadrisk.features.polygons import AreaPieces, covered_shares, split_polygons
+from roadrisk.features.ratios import ratio
+from roadrisk.geometry.polygons import AreaPieces, covered_shares, split_polygons
 from roadrisk.grid import FloatArray, Grid, IntArray
 from roadrisk.source_settings import AreaSource
 from roadrisk.sources.polygons import Polygons
@@ -19,22 +20,16 @@ _OVERLAP = 1.01  # borders digitised twice overlap by less
 
 
 @dataclass(frozen=True)
-class AreaColumns:
-    """Columns made from polygons, and what was found out on the way.
+class AreaFacts:
+    """Facts made from polygons, and what was found out on the way, a line a thing."""
 
-    Parameters
-    ----------
-    columns : each with its (size,) values in (row, col) order.
-    understood : one line a thing, for people.
-    """
-
-    columns: tuple[tuple[Column, FloatArray], ...]
-    understood: tuple[str, ...]
+    facts: tuple[Fact, ...]
+    said: tuple[str, ...]
 
 
 def area_columns(
     polygons: Polygons, source: AreaSource, grid: Grid, road_m: FloatArray | None = None
-) -> AreaColumns:
+) -> AreaFacts:
     """`<name>_<column>` of every sum and mean, and `<name>_km2`, which weights the means.
 
     A sum gives a tile the share of a polygon's total that the tile has of the polygon's whole area, in the
@@ -71,7 +66,7 @@ def area_columns(
         columns.append(_sum_column(polygons, name, grid, pieces, share, source.weight))
     for name in source.means:
         columns += _mean_columns(polygons, name, grid, pieces, km2)
-    return AreaColumns(tuple(columns), tuple(said))
+    return AreaFacts(tuple(columns), tuple(said))
 
 
 def _overlap_said(covered: FloatArray) -> Iterator[str]:
@@ -96,55 +91,39 @@ def _by_road(grid: Grid, pieces: AreaPieces, share: FloatArray, road_m: FloatArr
 
 def _sum_column(
     polygons: Polygons, name: str, grid: Grid, pieces: AreaPieces, share: FloatArray, weight: str
-) -> tuple[Column, FloatArray]:
+) -> Fact:
     values = polygons.table[name].to_numpy()[pieces.polygon]
     known = ~np.isnan(values)
     tile = _tile(grid, pieces)[known]
     by = "area" if weight == "area" else "road"
-    column = Column(
-        name=f"{polygons.name}_{name}",
-        dtype="float64",
-        unit="",
-        role="feature",
-        combine="sum",
-        meaning=f"Total of {name!r} of {polygons.name} in the tile, by {by}; missing where unknown.",
-        source=polygons.name,
-    )
+    meaning = f"Total of {name!r} of {polygons.name} in the tile, by {by}; missing where unknown."
+    column = Column(f"{polygons.name}_{name}", "float64", "", "feature", "sum", meaning, polygons.name)
     sums = np.bincount(tile, (values * share)[known], minlength=grid.size)
     return column, np.where(np.bincount(tile, minlength=grid.size) > 0, sums, np.nan)
 
 
 def _mean_columns(
     polygons: Polygons, name: str, grid: Grid, pieces: AreaPieces, km2: FloatArray
-) -> list[tuple[Column, FloatArray]]:
+) -> list[Fact]:
     """The mean, and its weight where that is not the area of all polygons."""
     values = polygons.table[name].to_numpy()[pieces.polygon]
     known = ~np.isnan(values)
     tile, area = _tile(grid, pieces)[known], pieces.area[known]
     weight = np.bincount(tile, area, minlength=grid.size)
-    with np.errstate(invalid="ignore"):
-        mean = np.bincount(tile, values[known] * area, minlength=grid.size) / weight
+    mean = ratio(np.bincount(tile, values[known] * area, minlength=grid.size), weight)
     made, by = [], f"{polygons.name}_km2"
     if not known.all():
         by = f"{polygons.name}_{name}_km2"
         everything = np.bincount(_tile(grid, pieces), pieces.area, minlength=grid.size)
-        with np.errstate(invalid="ignore"):
-            known_km2 = np.where(weight > 0, weight / everything, 0.0) * km2
+        known_km2 = np.nan_to_num(ratio(weight, everything)) * km2
         made.append(_km2_column(polygons, by, f"polygons that know {name!r}", known_km2))
-    column = Column(
-        name=f"{polygons.name}_{name}",
-        dtype="float64",
-        unit="",
-        role="feature",
-        combine="mean",
-        meaning=f"Area-weighted mean of {name!r} of {polygons.name} in the tile; missing where unknown.",
-        source=polygons.name,
-        by=(by,),
-    )
+    meaning = f"Area-weighted mean of {name!r} of {polygons.name} in the tile; missing where unknown."
+    of = polygons.name
+    column = Column(f"{of}_{name}", "float64", "", "feature", "mean", meaning, of, by=(by,))
     return [*made, (column, mean)]
 
 
-def _km2_column(polygons: Polygons, name: str, what: str, km2: FloatArray) -> tuple[Column, FloatArray]:
+def _km2_column(polygons: Polygons, name: str, what: str, km2: FloatArray) -> Fact:
     meaning = f"Ground area of the tile inside {what} of {polygons.name}."
     return Column(name, "float64", "km2", "info", "sum", meaning, polygons.name), km2
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 from scipy.spatial import cKDTree
 
-from roadrisk.columns import Column
+from roadrisk.columns import Column, Fact
 from roadrisk.errors import SourceError
 from roadrisk.features.counting import count_events
 from roadrisk.features.windows import Window, Windows, in_window, told_window
@@ -45,7 +45,7 @@ def event_columns(
     source: EventSource,
     covered: NDArray[np.bool_] | None = None,
     withheld: str = "",
-) -> list[tuple[Column, FloatArray]]:
+) -> list[Fact]:
     """A count for each window, weighted and by kind where asked; kernels and distances of what is past.
 
     Parameters

@@ -14,7 +14,6 @@ from roadrisk.errors import SourceError
 from roadrisk.grid import FloatArray
 
 EVENTS = "events"
-MOST_CLASSES = 10  # whole numbers that are classes as they stand
 
 _DIGITS = 12  # sums of weights differ in the last ones when rows come in another order
 

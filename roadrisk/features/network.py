@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from roadrisk.columns import Column
+from roadrisk.columns import Column, Fact
 from roadrisk.grid import FloatArray, Grid, IntArray
 from roadrisk.sources.lines import Lines
 
@@ -63,7 +63,7 @@ class _Arms:
     way: IntArray  # 1 away from the node, -1 towards it, 0 both
 
 
-def network_columns(lines: Lines, grid: Grid) -> list[tuple[Column, FloatArray]]:
+def network_columns(lines: Lines, grid: Grid) -> list[Fact]:
     """`road_junctions_3`, `road_junctions_4plus`, `road_dead_ends`, each with its (rows * cols,) counts."""
     found = junctions(lines, grid)
     row, col = grid.locate(found.x, found.y)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import date
-from typing import NamedTuple
 
 import geopandas
 import numpy as np
 import pandas as pd
 import shapely
 
-from roadrisk.columns import Column, Combine, Role
+from roadrisk.columns import Column, Combine, Fact, Role
 from roadrisk.errors import SourceError
-from roadrisk.features.roads import split_lines
+from roadrisk.features.ratios import ratio
+from roadrisk.geometry.lines import Spread, spread_lines, vertices
 from roadrisk.grid import FloatArray, Grid, IntArray
 from roadrisk.source_settings import TrafficSource
 from roadrisk.sources.account import Account
@@ -23,35 +22,29 @@ from roadrisk.sources.traffic import Traffic
 
 MIN_COUNTS = 3  # roads of a class whose median stands for the rest of the class
 
-Columns = list[tuple[Column, FloatArray]]
 
+@dataclass(frozen=True)
+class TrafficFacts:
+    """Facts made from volumes, what was done to make them, a line a thing, and the account after it."""
 
-class TrafficFacts(NamedTuple):
-    """The columns of a source of traffic, what was done to make them, and the account after it."""
-
-    columns: Columns
+    facts: tuple[Fact, ...]
     said: tuple[str, ...]
     account: Account
 
 
 @dataclass(frozen=True)
-class _Pieces:
-    """The pieces of lines inside tiles: which line, in which of `tiles` tiles, and how long."""
+class _Carried:
+    """The lines that carry volumes, spread over tiles, and their (L,) metres."""
 
-    line: IntArray
-    tile: IntArray
-    metres: FloatArray
-    tiles: int
+    spread: Spread
+    length_m: FloatArray
 
     def sums(self, values: pd.Series) -> FloatArray:
-        """(tiles,) sums of metres x the value of the line; lines without a value add none."""
-        of_piece = values.to_numpy(dtype=np.float64)[self.line]
-        known = ~np.isnan(of_piece)
-        weights = self.metres[known] * of_piece[known]
-        return np.bincount(self.tile[known], weights, minlength=self.tiles).astype(np.float64)
+        """(size,) sums of metres x the value of the line; lines without a value add none."""
+        return self.spread.sums(np.nan_to_num(self.length_m * values.to_numpy(dtype=np.float64)))
 
     def metres_known(self, values: pd.Series) -> FloatArray:
-        """(tiles,) metres of the lines that have a value."""
+        """(size,) metres of the lines that have a value."""
         return self.sums(values.where(values.isna(), 1.0))
 
 
@@ -88,36 +81,21 @@ def traffic_columns(traffic: Traffic, roads: Lines | None, grid: Grid, source: T
         said.append(imputed_said)
     volumes = ["aadt", *(f"aadt_{year}" for year in traffic.years)]
     lines = lines[lines[volumes].notna().any(axis=1)]
-    pieces = _pieces(lines, grid)
+    carried = _Carried(spread_lines(grid, *vertices(lines.geometry.to_numpy())), lines["length_m"].to_numpy())
     window = _window(lines["aadt_year"])
-    columns = _volume_columns(name, "", lines["aadt"], pieces, window, "feature")
+    columns = _volume_columns(name, "", lines["aadt"], carried, window, "feature")
     said.append(_metres_said(lines["aadt"], columns[2][1]))
     if window is not None:
-        columns.append(_year_column(name, lines["aadt_year"], pieces, window))
+        columns.append(_year_column(name, lines["aadt_year"], carried, window))
     if source.impute is not None:
-        columns.extend(_imputed_columns(name, lines, pieces, window))
+        columns.extend(_imputed_columns(name, lines, carried, window))
     for year in traffic.years:
         late = traffic.before is not None and year >= traffic.before.year
         volume, of_year = lines[f"aadt_{year}"], _window(pd.Series([year]))
         columns.extend(
-            _volume_columns(name, f"_{year}", volume, pieces, of_year, "info" if late else "feature")
+            _volume_columns(name, f"_{year}", volume, carried, of_year, "info" if late else "feature")
         )
-    return TrafficFacts(columns, tuple(said), account)
-
-
-def exposure_vkm(vkm_day: FloatArray, window: tuple[date, date]) -> FloatArray:
-    """Vehicle-kilometres over the days [from, to) of a window: AADT x length x days, as in the HSM.
-
-    Parameters
-    ----------
-    vkm_day : (N,) vehicle-kilometres a day.
-
-    Examples
-    --------
-    >>> exposure_vkm(np.array([100.0, np.nan]), (date(2024, 1, 1), date(2025, 1, 1))).tolist()
-    [36600.0, nan]
-    """
-    return vkm_day * (window[1] - window[0]).days
+    return TrafficFacts(tuple(columns), tuple(said), account)
 
 
 def _on_roads(
@@ -211,23 +189,6 @@ def _imputed(lines: geopandas.GeoDataFrame) -> tuple[geopandas.GeoDataFrame, str
     return given, said
 
 
-def _pieces(lines: geopandas.GeoDataFrame, grid: Grid) -> _Pieces:
-    coordinates, owner = shapely.get_coordinates(lines.geometry.to_numpy(), return_index=True)
-    pieces = split_lines(grid, coordinates, np.searchsorted(owner, np.arange(len(lines) + 1)))
-    inside = pieces.row >= 0
-    line = pieces.line[inside]
-    tile = pieces.row[inside] * grid.cols + pieces.col[inside]
-    metres = pieces.share[inside] * lines["length_m"].to_numpy()[line]
-    return _Pieces(line, tile, metres, grid.size)
-
-
-def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
-    """Missing where there is nothing below."""
-    ratio = np.full(len(above), np.nan)
-    np.divide(above, below, out=ratio, where=below > 0)
-    return ratio
-
-
 def _window(years: pd.Series) -> tuple[str, str] | None:
     """The years that volumes are of; none where they are not known."""
     known = years.dropna()
@@ -240,12 +201,12 @@ def _volume_columns(
     name: str,
     suffix: str,
     aadt: pd.Series,
-    pieces: _Pieces,
+    carried: _Carried,
     window: tuple[str, str] | None,
     role: Role,
-) -> Columns:
+) -> list[Fact]:
     """`_aadt`, `_vkm_day` and `_m` of one year, or of each line's newest."""
-    metres, vehicle_m = pieces.metres_known(aadt), pieces.sums(aadt)
+    metres, vehicle_m = carried.metres_known(aadt), carried.sums(aadt)
     of = f"of {suffix[1:]}" if suffix else "of the newest year that counts"
     weight = f"{name}_m{suffix}"
 
@@ -262,7 +223,7 @@ def _volume_columns(
                 "mean",
                 f"Mean daily traffic {of} on the roads in the tile that have a volume, weighted by length.",
             ),
-            _ratio(vehicle_m, metres),
+            ratio(vehicle_m, metres),
         ),
         (
             column(
@@ -278,20 +239,18 @@ def _volume_columns(
     ]
 
 
-def _year_column(
-    name: str, year: pd.Series, pieces: _Pieces, window: tuple[str, str]
-) -> tuple[Column, FloatArray]:
+def _year_column(name: str, year: pd.Series, carried: _Carried, window: tuple[str, str]) -> Fact:
     meaning = "Mean year of the volumes in the tile, weighted by length."
     by = (f"{name}_m",)
     column = Column(f"{name}_year", "float64", "year", "info", "mean", meaning, name, window, by)
-    return column, _ratio(pieces.sums(year), pieces.metres_known(year))
+    return column, ratio(carried.sums(year), carried.metres_known(year))
 
 
 def _imputed_columns(
-    name: str, lines: pd.DataFrame, pieces: _Pieces, window: tuple[str, str] | None
-) -> Columns:
+    name: str, lines: pd.DataFrame, carried: _Carried, window: tuple[str, str] | None
+) -> list[Fact]:
     """`_imputed_m` and `_imputed`, the share of `_m` that it is."""
-    metres, imputed_m = pieces.metres_known(lines["aadt"]), pieces.sums(lines["imputed"])
+    metres, imputed_m = carried.metres_known(lines["aadt"]), carried.sums(lines["imputed"])
     length = "Ground length of road in the tile whose volume is the median of its class."
     share = "Share of the road with a volume in the tile whose volume is the median of its class."
     by = f"{name}_imputed_m", f"{name}_m"
@@ -299,7 +258,7 @@ def _imputed_columns(
         (Column(by[0], "float64", "m", "info", "sum", length, name, window), imputed_m),
         (
             Column(f"{name}_imputed", "float64", "share", "info", "ratio", share, name, window, by),
-            _ratio(imputed_m, metres),
+            ratio(imputed_m, metres),
         ),
     ]
 

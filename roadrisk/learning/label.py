@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from roadrisk.columns import Column
+from roadrisk.columns import MOST_CLASSES, Column
 from roadrisk.errors import ModelError
-from roadrisk.features.labels import MOST_CLASSES, class_label, top_fifth_threshold
+from roadrisk.features.labels import class_label, top_fifth_threshold
 from roadrisk.grid import FloatArray
 
 DEFAULT = "label"

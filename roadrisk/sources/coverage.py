@@ -11,17 +11,21 @@ import numpy as np
 import pandas as pd
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS, Transformer
 
 from roadrisk.errors import SourceError
-from roadrisk.features.coverage import Raster, closed_share, marked, raster_of, share_inside
+from roadrisk.geometry.closing import Raster, closed_share, marked, raster_of
+from roadrisk.geometry.near import Near, near_grid
+from roadrisk.geometry.polygons import share_inside
 from roadrisk.grid import FloatArray, Grid, IntArray
 from roadrisk.source_settings import Coverage, PointTable, TableSource, Value
 from roadrisk.sources.names import given_column, listed
-from roadrisk.sources.polygons import checked_polygons, polygon_crs
 from roadrisk.sources.positions import PositionColumns, checked_positions, position_columns
 from roadrisk.sources.rows import Keep, checked_keep, has_value, left_out_rows
+from roadrisk.sources.shapes import LINES, POINTS, POLYGONS, checked_polygons, geometry_crs
 from roadrisk.sources.tables import Chunk, Table, as_text, tables_at
+
+# A tile of which less than half is known says more about what is not known: its zero would be a guess.
+COVERED = 0.5
 
 
 @dataclass(frozen=True)
@@ -73,18 +77,18 @@ def read_coverage(coverage: Coverage, source: TableSource, grid: Grid) -> Covere
     return _covered(shapes, raster, coverage, len(groups), rows.where)
 
 
-def read_outline(path: str, grid: Grid, layer: str | None = None) -> CoveredShare:
+def read_outline(path: str, grid: Grid) -> CoveredShare:
     """The share of each tile inside the polygons of a file, such as a region's outline.
 
     Raises
     ------
     SourceError : no such file, or something other than polygons in it.
     """
-    outline, rows = Coverage(path=path, layer=layer), PointTable(path, layer=layer)
+    outline, rows = Coverage(path=path), PointTable(path)
     raster = raster_of(grid, outline.reach_m)
     shapes: list[_Shapes] = []
     for table in tables_at(rows):
-        polygon_crs(table)
+        geometry_crs(table, "polygons")
         shapes += _shapes(table, rows, outline, raster, {})
     if any(s.has_marks for s in shapes):
         raise SourceError(f"{path} holds lines or points; give the outline as polygons")
@@ -100,8 +104,9 @@ def _shapes(
     column = coverage.column
     if column is not None:
         given_column(table.columns, column, "coverage column", str(table.path))
-    position = _position(table, source)
-    names = [*keep, *([column] if column else []), *(position.attributes if position else ())]
+    places = _places(table, source, raster.grid)
+    named = places.attributes if isinstance(places, PositionColumns) else ()
+    names = [*keep, *([column] if column else []), *named]
     for frame, wkb in table.read(names):
         spoken = left_out_rows(frame, keep) == ""
         group = np.zeros(len(frame), dtype=np.int64)
@@ -110,14 +115,14 @@ def _shapes(
             spoken &= has_value(frame[column], coverage.values) if coverage.values else True
         rows = np.flatnonzero(spoken)
         chunk = frame.iloc[rows], None if wkb is None else wkb[rows]
-        if position is not None:
-            yield _points(position, chunk, group[rows], raster)
+        if isinstance(places, PositionColumns):
+            yield _points(places, chunk, group[rows], raster)
         else:
-            yield _geometry(polygon_crs(table), chunk[1], group[rows], raster)
+            yield _geometry(places, chunk[1], group[rows], raster)
 
 
-def _position(table: Table, source: TableSource) -> PositionColumns | None:
-    """The columns of x and y; none where a table has geometry."""
+def _places(table: Table, source: TableSource, grid: Grid) -> PositionColumns | Near:
+    """The columns of x and y, or the way of a table's geometry to the grid."""
     if isinstance(source, PointTable) and (source.x is not None or not table.has_geometry):
         return position_columns(table, source)
     if not table.has_geometry:
@@ -125,7 +130,7 @@ def _position(table: Table, source: TableSource) -> PositionColumns | None:
             f"{table.path} has neither geometry nor coordinates; name a file that says what is covered with "
             "`coverage.path` in the region file"
         )
-    return None
+    return near_grid(geometry_crs(table, "polygons"), grid)
 
 
 def _groups(column: pd.Series, groups: dict[str, int]) -> IntArray:
@@ -144,15 +149,12 @@ def _points(position: PositionColumns, chunk: Chunk, group: IntArray, raster: Ra
     return _Shapes(len(group), int(sound.sum()), np.array([], dtype=object), marks, bool(sound.any()))
 
 
-def _geometry(crs: CRS, wkb: Any, group: IntArray, raster: Raster) -> _Shapes:
-    grid = raster.grid
+def _geometry(near: Near, wkb: Any, group: IntArray, raster: Raster) -> _Shapes:
     geometry: Any = shapely.force_2d(shapely.from_wkb(wkb, on_invalid="ignore"))
     kind = shapely.get_type_id(geometry)
-    polygonal = np.isin(kind, (3, 6))
-    checked = checked_polygons(np.asarray(wkb)[polygonal], crs, grid)
-    drawn = np.isin(kind, (0, 1, 4, 5)) & ~shapely.is_empty(geometry)
-    to_grid = Transformer.from_crs(crs, grid.crs, always_xy=True)
-    lines = shapely.transform(geometry[drawn], to_grid.transform, interleaved=False)
+    checked = checked_polygons(np.asarray(wkb)[np.isin(kind, POLYGONS)], near)
+    drawn = np.isin(kind, (*POINTS, *LINES)) & ~shapely.is_empty(geometry)
+    lines = near.in_grid(geometry[drawn])
     return _Shapes(
         spoken=len(group),
         placed=int(drawn.sum() + (checked.reason == "").sum()),

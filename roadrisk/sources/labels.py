@@ -10,15 +10,16 @@ import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
+from roadrisk.columns import MOST_CLASSES
 from roadrisk.errors import SourceError
-from roadrisk.features.labels import MOST_CLASSES
-from roadrisk.features.polygons import split_polygons
+from roadrisk.geometry.near import near_grid
+from roadrisk.geometry.polygons import split_polygons
 from roadrisk.grid import FloatArray, Grid, IntArray
 from roadrisk.source_settings import LabelSettings, PointTable
 from roadrisk.sources.account import Account
 from roadrisk.sources.names import found_column, given_column
-from roadrisk.sources.polygons import checked_polygons, polygon_crs
 from roadrisk.sources.positions import check_positions, checked_positions, position_columns
+from roadrisk.sources.shapes import POINTS, POLYGONS, checked_polygons, geometry_crs
 from roadrisk.sources.tables import Table, as_text, table_at
 
 SOURCE = "label"
@@ -27,7 +28,6 @@ NO_VALUE = "no value"
 NOT_A_NUMBER = "not a number"
 LISTED_AGAIN = "listed again"
 
-_POINTS, _POLYGONS = (0, 4), (3, 6)
 _ALIKE = 9  # digits of a share of a tile beyond which two are as large
 
 
@@ -140,11 +140,11 @@ def _of_tiles(table: Table, column: str, tile_id: str, grid: Grid) -> _Places:
 
 
 def _of_polygons(table: Table, column: str, grid: Grid) -> _Places:
-    crs = polygon_crs(table)
+    near = near_grid(geometry_crs(table, "polygons"), grid)
     raw, reasons, rows, tiles, areas = [], [], [], [], []
     first_row = 0
     for frame, wkb in table.read([column]):
-        polygons = checked_polygons(wkb, crs, grid)
+        polygons = checked_polygons(wkb, near)
         inside = np.flatnonzero(polygons.inside)
         pieces = split_polygons(grid, polygons.geometry[inside])
         rows.append(first_row + inside[pieces.polygon])
@@ -198,7 +198,7 @@ def _are_polygons(table: Table) -> bool:
     """Whether there are more polygons than points among the first shapes of a file."""
     for _, wkb in table.read([]):
         kinds = shapely.get_type_id(shapely.from_wkb(wkb, on_invalid="ignore"))
-        polygons, points = (int(np.isin(kinds, of).sum()) for of in (_POLYGONS, _POINTS))
+        polygons, points = (int(np.isin(kinds, of).sum()) for of in (POLYGONS, POINTS))
         if polygons or points:
             return polygons > points
         if (kinds >= 0).any():

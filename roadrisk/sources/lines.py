@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import geopandas
@@ -20,12 +20,12 @@ from roadrisk.sources.classes import MAX_CLASSES, is_osm, road_classes
 from roadrisk.sources.line_files import (
     IDS,
     check_overlap,
-    counted,
     line_files,
     parts_near,
     sound_metres,
 )
 from roadrisk.sources.names import listed
+from roadrisk.sources.parts import account_of, lost_reasons
 from roadrisk.sources.streets import drawn, each_once, exploded
 from roadrisk.sources.tables import as_text
 
@@ -70,8 +70,8 @@ def read_lines(source: LineSource, grid: Grid) -> Lines:
     """
     files = line_files(source, grid)
     parts = list(parts_near(files))
-    rejected, left_out = _added(p.rejected for p in parts), _added(p.left_out for p in parts)
-    check_overlap(parts, rejected + left_out, files[0])
+    name = source.name or "roads"
+    check_overlap(account_of(name, parts), parts, files[0])
     every = pd.concat([p.kept for p in parts], ignore_index=True)
     lines, length_said = _with_lengths(every, source)
     # files that lack a column do not hide that of the others
@@ -79,19 +79,11 @@ def read_lines(source: LineSource, grid: Grid) -> Lines:
     lines, class_said, not_roads = _with_classes(lines, columns, source)
     lines, written_said = _with_attributes(lines, columns, source)
     once = each_once(lines)
-    left_out.update({**not_roads, LISTED_AGAIN: len(lines) - len(once)})
+    account = account_of(name, parts, {**not_roads, LISTED_AGAIN: len(lines) - len(once)})
     frame = exploded(once).reset_index(drop=True)
-    account = Account(
-        source=source.name or "roads",
-        read=sum(p.rows for p in parts),
-        used=len(once),
-        rejected=dict(rejected),
-        outside=sum(p.outside for p in parts),
-        left_out=dict(left_out),
-    )
     if not account.used:
         raise SourceError(
-            f"{source.where}: no line can be used: {counted(rejected + left_out)}; give centre-lines of roads"
+            f"{source.where}: no line can be used: {lost_reasons(account)}; give centre-lines of roads"
         )
     return Lines(
         name=account.source,
@@ -128,13 +120,6 @@ def joined_lines(sources: Sequence[Lines]) -> tuple[Lines, tuple[Lines, ...]]:
         seen = seen.union(shapes[new], sort=False)
     joined = pd.concat([lines.table for lines in mended], ignore_index=True)
     return replace(mended[0], name="roads", table=joined), tuple(mended)
-
-
-def _added(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for some in counts:
-        total.update(some)
-    return total
 
 
 def _with_lengths(lines: pd.DataFrame, source: LineSource) -> tuple[pd.DataFrame, str]:

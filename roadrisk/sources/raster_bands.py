@@ -21,9 +21,9 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from roadrisk.errors import SourceError
+from roadrisk.geometry.ground import ground_distances
 from roadrisk.grid import FloatArray, Grid
 from roadrisk.source_settings import RasterSource
-from roadrisk.sources.ground import ground_distances
 
 _WIDTH_AT_ONCE = 1024
 # running sums keep 16 digits, so a value this large would blur the pixels beside it

@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from roadrisk.columns import Column
+from roadrisk.columns import Column, Fact
 from roadrisk.errors import SourceError
-from roadrisk.features.rasters import (
+from roadrisk.geometry.pixels import (
     horn_slopes,
     running_sums,
     tile_areas,
@@ -52,7 +52,7 @@ class RasterFacts:
     """
 
     name: str
-    facts: tuple[tuple[Column, FloatArray], ...]
+    facts: tuple[Fact, ...]
     understood: tuple[str, ...]
 
 

@@ -15,15 +15,18 @@ import shapely
 from numpy.typing import NDArray
 
 from roadrisk.errors import SourceError
-from roadrisk.grid import Bbox, Grid
+from roadrisk.geometry.lines import ground_lengths, vertices
+from roadrisk.geometry.near import box_around, near_grid
+from roadrisk.grid import Grid
 from roadrisk.source_settings import TrafficSource
 from roadrisk.sources.account import Account
-from roadrisk.sources.ground import ground_lengths
 from roadrisk.sources.lines import LISTED_AGAIN
 from roadrisk.sources.names import ROAD_CLASS, found_column, listed
-from roadrisk.sources.places import Places, has_lines, line_places, near_grid, point_places
+from roadrisk.sources.parts import Part, account_of
+from roadrisk.sources.places import Places, has_lines, line_places, point_places
 from roadrisk.sources.positions import PositionEvidence, check_positions, lnglat_bounds, position_columns
 from roadrisk.sources.rows import checked_keep, left_out_rows
+from roadrisk.sources.shapes import geometry_crs
 from roadrisk.sources.streets import drawn
 from roadrisk.sources.tables import Chunk, Table, as_text, tables_at
 from roadrisk.sources.volumes import NO_COUNT, VolumeColumns, newest_volumes, volume_columns, volumes_of
@@ -95,16 +98,10 @@ class _Reading:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """What one chunk comes to."""
+class _Part(Part):
+    """What one chunk comes to, and what its entries look like."""
 
-    rows: int
-    kept: pd.DataFrame
-    rejected: Counter[str]
-    left_out: Counter[str]
-    outside: int
     late: int
-    bounds: Bbox
     evidence: PositionEvidence | None
     counted: int
     not_numbers: int
@@ -128,7 +125,7 @@ def read_traffic(source: TrafficSource, grid: Grid, before: date | None) -> Traf
     SourceError : no such file, columns that cannot be found, no volume that can be used, more rows
         rejected than `max_rejected`, or all outside the grid.
     """
-    tables = tables_at(source)
+    tables = tables_at(source, osm_layer="lines")
     on_lines = source.x is None and source.y is None and any(has_lines(table) for table in tables)
     readings = [_reading(table, source, grid, on_lines) for table in tables]
     parts = list(_parts(readings, _Wanted(source, on_lines, before)))
@@ -138,7 +135,7 @@ def read_traffic(source: TrafficSource, grid: Grid, before: date | None) -> Traf
     _check_counted(source, parts, readings[0].volume)
     kept = pd.concat([p.kept for p in parts], ignore_index=True)
     once = _each_once(kept) if on_lines else kept
-    account = _account(source, parts, len(kept) - len(once))
+    account = account_of(source.name or "traffic", parts, {LISTED_AGAIN: len(kept) - len(once)})
     _check_rejected(source, account)
     _check_used(source, account, parts, grid)
     _check_known(source, once, before)
@@ -163,9 +160,7 @@ def _reading(table: Table, source: TrafficSource, grid: Grid, on_lines: bool) ->
         return _Reading(
             table, volume, None, position.attributes, said, lambda chunk: point_places(chunk, position, grid)
         )
-    if table.crs is None:
-        raise SourceError(f"{table.path} has lines but no CRS; write it again with one, as in EPSG:4326")
-    near = near_grid(table.crs, grid)
+    near = near_grid(geometry_crs(table, "lines"), grid)
     road_class = found_column(table.columns, ROAD_CLASS)
     attributes = () if road_class is None else (road_class,)
     said = (file, "volumes on lines", volume.understood)
@@ -210,8 +205,8 @@ def _part(chunk: Chunk, reading: _Reading, wanted: _Wanted, first_row: int) -> _
         rejected=Counter(reason[reason != ""].tolist()),
         left_out=Counter(left_out[left_out != ""].tolist()),
         outside=outside,
-        late=int(late.sum()),
         bounds=places.bounds,
+        late=int(late.sum()),
         evidence=places.evidence,
         counted=int((found.reason == "").sum()),
         not_numbers=found.not_numbers,
@@ -237,27 +232,9 @@ def _frame(once: pd.DataFrame, grid: Grid, on_lines: bool) -> geopandas.GeoDataF
     table = once.drop(columns="geometry").iloc[row].reset_index(drop=True)
     table["length_m"] = np.nan
     if on_lines:
-        coordinates, owner = shapely.get_coordinates(shapes, return_index=True)
-        offsets = np.searchsorted(owner, np.arange(len(shapes) + 1))
-        table["length_m"] = ground_lengths(grid.crs, coordinates, offsets)
+        table["length_m"] = ground_lengths(grid.crs, *vertices(shapes))
     frame = geopandas.GeoDataFrame(table.astype({"road_class": "string"}), geometry=shapes, crs=grid.crs)
     return frame[frame["length_m"] > 0].reset_index(drop=True) if on_lines else frame
-
-
-def _account(source: TrafficSource, parts: Sequence[_Part], again: int) -> Account:
-    rejected: Counter[str] = Counter()
-    left_out: Counter[str] = Counter({LISTED_AGAIN: again})
-    for part in parts:
-        rejected.update(part.rejected)
-        left_out.update(part.left_out)
-    return Account(
-        source=source.name or "traffic",
-        read=sum(p.rows for p in parts),
-        used=sum(len(p.kept) for p in parts) - again,
-        rejected=dict(rejected),
-        outside=sum(p.outside for p in parts),
-        left_out=dict(left_out),
-    )
 
 
 def _check_counted(source: TrafficSource, parts: Sequence[_Part], volume: VolumeColumns) -> None:
@@ -290,8 +267,7 @@ def _check_used(source: TrafficSource, account: Account, parts: Sequence[_Part],
         return
     if not account.outside:
         raise SourceError(f"{source.where}: no row can be used ({account}); check `keep` in the region file")
-    bounds = np.array([p.bounds for p in parts])
-    there = (*bounds[:, :2].min(axis=0), *bounds[:, 2:].max(axis=0))
+    there = box_around(np.array([p.bounds for p in parts]))
     raise SourceError(
         f"{source.where}: all {account.outside:,} counts lie outside the grid: they are in "
         f"{_degrees(there)}, the grid in {_degrees(lnglat_bounds(grid))} (W S E N); "

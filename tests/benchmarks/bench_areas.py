@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import shapely
 
-from roadrisk.features.polygons import split_polygons
+from roadrisk.geometry.polygons import split_polygons
 from roadrisk.grid import FloatArray, Grid, LngLatBbox, grid_of_cell
 from roadrisk.source_settings import Coverage, LineSource
 from roadrisk.sources.coverage import read_coverage

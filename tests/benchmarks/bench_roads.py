@@ -13,10 +13,10 @@ import shapely
 from bench_points import duckdb_with_spatial
 
 from roadrisk.features.network import junctions
-from roadrisk.features.roads import road_columns, split_lines
+from roadrisk.features.roads import road_columns
+from roadrisk.geometry.lines import ground_lengths, split_lines
 from roadrisk.grid import FloatArray, Grid, IntArray, LngLatBbox, grid_of_cell
 from roadrisk.source_settings import LineSource
-from roadrisk.sources.ground import ground_lengths
 from roadrisk.sources.lines import read_lines
 
 GROUP = "the road edges of Boston split at the lines of 250 m cells"

@@ -17,7 +17,7 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
 from roadrisk.cutting import cut_view
-from roadrisk.features.roads import split_lines
+from roadrisk.geometry.lines import split_lines
 from roadrisk.grid import Grid, LngLatBbox, grid_of_cell
 from roadrisk.mosaic import MosaicReader
 from roadrisk.sources.demo import Metro, made_up_metro

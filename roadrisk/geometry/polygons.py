@@ -90,6 +90,17 @@ def covered_shares(grid: Grid, pieces: AreaPieces) -> FloatArray:
     return np.asarray(sums / grid.cell**2, dtype=np.float64)
 
 
+def share_inside(grid: Grid, polygons: NDArray[Any]) -> FloatArray:
+    """(size,) exact share of each tile inside any of the polygons; where several overlap it counts once.
+
+    Parameters
+    ----------
+    polygons : (N,) valid, in the grid's CRS.
+    """
+    union = np.array([shapely.union_all(polygons)], dtype=object)
+    return np.minimum(covered_shares(grid, split_polygons(grid, union)), 1.0)
+
+
 def _batches(geometry: NDArray[Any]) -> Iterator[tuple[int, slice]]:
     """First polygon and slice of runs of polygons with some `_AT_ONCE` vertices; at least one run."""
     batch = np.cumsum(shapely.get_num_coordinates(geometry)) // _AT_ONCE

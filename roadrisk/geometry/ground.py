@@ -1,4 +1,4 @@
-"""Ground lengths on the WGS84 ellipsoid."""
+"""Ground distances on the WGS84 ellipsoid."""
 
 from __future__ import annotations
 
@@ -47,31 +47,6 @@ def ground_steps(crs: CRS | str, points: FloatArray, start: IntArray, end: IntAr
         a, b = start[far], end[far]
         metres[far] = _WGS84.inv(lng[a], lat[a], lng[b], lat[b])[2]
     return np.asarray(metres, dtype=np.float64)
-
-
-def ground_lengths(crs: CRS | str, coordinates: FloatArray, offsets: IntArray) -> FloatArray:
-    """(L,) geodesic metres of lines.
-
-    Parameters
-    ----------
-    coordinates : (N, 2) x, y of all vertices in `crs`.
-    offsets : (L + 1,) line i has the vertices [offsets[i], offsets[i + 1]).
-    """
-    first = segment_starts(offsets)
-    line = np.searchsorted(offsets, first, side="right") - 1
-    metres = ground_steps(crs, coordinates, first, first + 1)
-    return np.bincount(line, metres, minlength=len(offsets) - 1).astype(np.float64)
-
-
-def segment_starts(offsets: IntArray) -> IntArray:
-    """(S,) index of the first vertex of each segment of lines.
-
-    >>> segment_starts(np.array([0, 3, 5])).tolist()
-    [0, 1, 3]
-    """
-    is_start = np.ones(int(offsets[-1]), dtype=bool)
-    is_start[offsets[1:] - 1] = False
-    return np.flatnonzero(is_start)
 
 
 def _geocentric(lng: FloatArray, lat: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

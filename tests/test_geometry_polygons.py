@@ -10,7 +10,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roadrisk.features.polygons import covered_shares, split_polygons
+from roadrisk.geometry.polygons import covered_shares, split_polygons
 from roadrisk.grid import FloatArray, Grid, LngLatBbox, grid_of_cell, grid_of_shape, grid_of_zoom
 
 BOX = LngLatBbox(-71.2, 42.3, -71.15, 42.33)
@@ -132,7 +132,7 @@ def test_batches_of_polygons_are_one_run(monkeypatch: pytest.MonkeyPatch) -> Non
     centres = shapely.points(rng.uniform(left, right, 50), rng.uniform(bottom, top, 50))
     circles = shapely.buffer(centres, rng.uniform(10, 2000, 50))
     whole = areas(grid, circles)
-    monkeypatch.setattr("roadrisk.features.polygons._AT_ONCE", 40)
+    monkeypatch.setattr("roadrisk.geometry.polygons._AT_ONCE", 40)
     np.testing.assert_array_equal(areas(grid, circles), whole)
 
 

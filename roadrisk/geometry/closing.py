@@ -1,4 +1,4 @@
-"""Where a source knows something: the share of each tile that its polygons, lines or points speak for."""
+"""What lies between lines or points: their morphological closing, as a share of each tile."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from roadrisk.features.polygons import covered_shares, split_polygons
 from roadrisk.grid import FloatArray, Grid, IntArray
-
-# A tile of which less than half is known says more about what is not known: its zero would be a guess.
-COVERED = 0.5
 
 _PER_TILE = 4, 64  # fewest and most sub-cells along a tile: shares to a sixteenth; finer than asked is waste
 _PER_REACH = 8  # sub-cells in a reach: rounding to whole ones moves a border by an eighth of it at most
@@ -51,17 +47,6 @@ class Raster:
     def width(self) -> int:
         """Sub-cells from left to right, halo included."""
         return self.grid.cols * self.per_tile + 2 * self.halo
-
-
-def share_inside(grid: Grid, polygons: NDArray[Any]) -> FloatArray:
-    """(size,) exact share of each tile inside any of the polygons; where several overlap it counts once.
-
-    Parameters
-    ----------
-    polygons : (N,) valid, in the grid's CRS.
-    """
-    union = np.array([shapely.union_all(polygons)], dtype=object)
-    return np.minimum(covered_shares(grid, split_polygons(grid, union)), 1.0)
 
 
 def raster_of(grid: Grid, reach_m: float) -> Raster:

@@ -1,0 +1,1 @@
+"""Points, lines, polygons and pixels beside a grid; pure, and knows no sources and no columns."""
