@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -49,6 +50,15 @@ class Column:
 
 # a column with its (size,) values in (row, col) order
 Fact = tuple[Column, NDArray[Any]]
+
+
+def word(text: str) -> str:
+    """Text as part of a column's name: lower case, letters, digits and _, at most 64 of them.
+
+    >>> word("Principal Arterial - Other"), word("---")
+    ('principal_arterial_other', '')
+    """
+    return re.sub(r"\W+", "_", text).strip("_").lower()[:64]
 
 
 def column_from_json(fields: dict[str, Any]) -> Column:

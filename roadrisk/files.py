@@ -15,6 +15,7 @@ from roadrisk.errors import DatasetError
 
 TEMPORARY = ".tmp-"
 HASHED_BELOW_BYTES = 1_000_000_000
+_PARTS = {".shp": (".dbf", ".shx", ".prj", ".cpg"), ".mif": (".mid",)}
 
 
 @contextmanager
@@ -66,7 +67,20 @@ def digest_of(value: Any) -> str:
 
 
 def identity_of(path: Path, hashed: bool) -> dict[str, Any]:
-    """What makes a source the same source: path, bytes, mtime, and sha256 when `hashed` and under 1 GB."""
+    """What makes a source the same source: path, bytes, mtime, and sha256 when `hashed` and under 1 GB.
+
+    A folder is its files; a file in several parts, such as a Shapefile, all of them.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return {"path": str(path.absolute()), "files": [_identity_of_file(file, hashed) for file in files]}
+    identity, beside = _identity_of_file(path, hashed), _files_beside(path)
+    if beside:
+        identity["beside"] = [_identity_of_file(file, hashed) for file in beside]
+    return identity
+
+
+def _identity_of_file(path: Path, hashed: bool) -> dict[str, Any]:
     stat = path.stat()
     identity: dict[str, Any] = {
         "path": str(path.absolute()),
@@ -76,6 +90,14 @@ def identity_of(path: Path, hashed: bool) -> dict[str, Any]:
     if hashed and stat.st_size < HASHED_BELOW_BYTES:
         identity["sha256"] = sha256_of(path)
     return identity
+
+
+def _files_beside(path: Path) -> list[Path]:
+    """The other parts of a file that has several; the case of their endings does not matter."""
+    endings = _PARTS.get(path.suffix.lower(), ())
+    if not endings:
+        return []
+    return sorted(f for f in path.parent.iterdir() if f.stem == path.stem and f.suffix.lower() in endings)
 
 
 @contextmanager

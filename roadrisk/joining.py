@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from roadrisk.columns import Column, Fact
@@ -17,21 +19,27 @@ from roadrisk.features.events import CRASHES, ENFORCEMENT, UNDATED, event_column
 from roadrisk.features.network import network_columns
 from roadrisk.features.roads import road_columns, share_far_from_lines, tiles_without
 from roadrisk.features.traffic import traffic_columns
-from roadrisk.features.windows import Windows, check_label_window, check_leakage, chosen_windows
+from roadrisk.features.windows import (
+    Window,
+    Windows,
+    check_label_window,
+    check_leakage,
+    chosen_windows,
+    in_window,
+)
 from roadrisk.files import identity_of
 from roadrisk.grid import FloatArray, Grid
 from roadrisk.region import Region, named_sources
 from roadrisk.source_settings import (
     AreaSource,
     Coverage,
-    EventSource,
     RasterSource,
     TableSource,
     TrafficSource,
 )
 from roadrisk.sources.account import Account
 from roadrisk.sources.coverage import COVERED, CoveredShare, read_coverage, read_outline
-from roadrisk.sources.events import Events, inside_coverage, read_events, without_others
+from roadrisk.sources.events import Events, inside_coverage, read_events, weighted, without_others
 from roadrisk.sources.lines import Lines, joined_lines, read_lines
 from roadrisk.sources.polygons import read_polygons
 from roadrisk.sources.rasters import raster_columns
@@ -40,6 +48,11 @@ from roadrisk.sources.traffic import read_traffic
 
 FAR_M = 50.0
 ROADS = "roads"
+UNKNOWN_YEAR = "of no known year, so it may tell of the label window; say its `year`"
+RESERVED = (
+    *("tile_id", "row", "col", "geometry", "bbox", "eligible", "dropped", "coverage_aerial"),
+    *("label", "label_value", "label_rate"),
+)
 
 Facts = list[Fact]
 
@@ -127,24 +140,41 @@ def read_records(region: Region, grid: Grid, folder: Path) -> Records:
     windows = chosen_windows(region.label_window, region.feature_window, region.windows, crashes, others)
     if windows.label is not None and crashes:
         check_label_window(crashes, windows.label)
-    roads, joined = _joined_roads(region, grid, coverage)
-    withheld = {s.name: CRASHES for s in named_sources(region.crashes, "crashes")}
-    withheld |= {s.name: ENFORCEMENT for s in named_sources(region.citations, "citations")}
-    for events_, source in zip(events, region.event_sources(), strict=True):
-        reason = withheld.get(source.name, "")
-        joined.append(_joined_events(events_, source, grid, windows, roads, coverage, reason))
-    joined += [_joined_traffic(s, grid, windows, roads) for s in named_sources(region.traffic, "traffic")]
-    road_m = next((values for j in joined for column, values in j.facts if column.name == "road_m"), None)
-    joined += [_joined_areas(source, grid, road_m) for source in named_sources(region.areas, "areas")]
-    joined += [_joined_raster(source, grid) for source in named_sources(region.rasters, None)]
-    joined = [_covered(j, coverage.get(j.name), grid) for j in joined]
-    check_leakage([column for j in joined for column, _ in j.facts], windows.label)
-    return Records(grid, windows, roads, events, coverage, _outline(region, grid), tuple(joined))
+    start = windows.label[0] if windows.label else None
+    events = tuple(weighted(e, s, start) for e, s in zip(events, region.event_sources(), strict=True))
+    roads, lines = _joined_roads(region, grid, coverage)
+    # covered first: what people are shared out by is unknown where roads are
+    lines = [_covered(j, coverage.get(j.name), grid) for j in lines]
+    road_m = next((values for j in lines for column, values in j.facts if column.name == "road_m"), None)
+    tables = [
+        *_joined_events(region, events, grid, windows, roads, coverage),
+        *(_joined_traffic(s, grid, windows, roads) for s in named_sources(region.traffic, "traffic")),
+        *(_joined_areas(source, grid, road_m) for source in named_sources(region.areas, "areas")),
+        *(_joined_raster(source, grid) for source in named_sources(region.rasters, None)),
+    ]
+    joined = (*lines, *(_covered(j, coverage.get(j.name), grid) for j in tables))
+    outline = _outline(region, grid)
+    columns = [column for facts in (outline, *(j.facts for j in joined)) for column, _ in facts]
+    check_leakage(columns, windows.label)
+    _check_names(columns)
+    return Records(grid, windows, roads, events, coverage, outline, joined)
 
 
 def covered_tiles(coverage: CoveredShare) -> NDArray[np.bool_]:
     """(rows * cols,) bool, the tiles that a source covers."""
     return np.asarray(coverage.share >= COVERED)
+
+
+def _check_names(columns: Sequence[Column]) -> None:
+    """Nothing, if no column is called as another, or as one that every dataset has."""
+    sources: dict[str, str] = dict.fromkeys(RESERVED, "every dataset")
+    for column in columns:
+        if column.name in sources:
+            raise RegionError(
+                f"two columns are called {column.name}: of {sources[column.name]} and of {column.source}; "
+                "give a source or a window another name, or leave a column out of it"
+            )
+        sources[column.name] = str(column.source)
 
 
 def _outline(region: Region, grid: Grid) -> Facts:
@@ -153,6 +183,8 @@ def _outline(region: Region, grid: Grid) -> Facts:
         return []
     meaning = "Share of the tile inside the region's outline."
     share = read_outline(region.area, grid).share
+    if not share.any():
+        raise RegionError(f"{region.area} shares nothing with the grid; check --area and --bbox")
     return [(Column("in_area", "float64", "share", "info", "mean", meaning), share)]
 
 
@@ -189,7 +221,7 @@ def _events(
                     f"{source.name}: not_in names {name!r}, which is no other source of events; "
                     f"there are {', '.join(known)}"
                 )
-        others = [known[name] for name in source.not_in]
+        others = [known[name] for name in dict.fromkeys(source.not_in)]
         known[str(source.name)] = without_others(known[str(source.name)], others)
     return tuple(known.values())
 
@@ -218,28 +250,36 @@ def _joined_roads(
 
 
 def _joined_events(
-    events: Events,
-    source: EventSource,
+    region: Region,
+    events: Sequence[Events],
     grid: Grid,
     windows: Windows,
     roads: Lines | None,
     coverage: dict[str, CoveredShare],
-    withheld: str,
-) -> Joined:
-    known = coverage.get(events.name)
-    mask = None if known is None else covered_tiles(known).reshape(grid.shape)
-    facts: Facts = [*event_columns(events, grid, windows, source, mask, withheld)]
-    said = [_windows_line(events, facts, windows)]
-    if roads is not None and events.first is not None:
-        said.append(_far_line(events, roads, grid))
-    return Joined(events.name, events.account, events.understood, facts, tuple(said))
+) -> list[Joined]:
+    withheld = {s.name: CRASHES for s in named_sources(region.crashes, "crashes")}
+    withheld |= {s.name: ENFORCEMENT for s in named_sources(region.citations, "citations")}
+    joined = []
+    for one, source in zip(events, region.event_sources(), strict=True):
+        known = coverage.get(one.name)
+        mask = None if known is None else covered_tiles(known).reshape(grid.shape)
+        facts = event_columns(one, grid, windows, source, mask, withheld.get(source.name, ""))
+        said = [_windows_line(one, facts, windows)]
+        if roads is not None and one.first is not None:
+            said.append(_far_line(one, roads, grid))
+        joined.append(Joined(one.name, one.account, one.understood, [*facts], tuple(said)))
+    return joined
 
 
 def _joined_traffic(source: TrafficSource, grid: Grid, windows: Windows, roads: Lines | None) -> Joined:
     traffic = read_traffic(source, grid, windows.label[0] if windows.label else None)
     made = traffic_columns(traffic, roads, grid, source)
+    facts = [
+        (replace(c, withheld=UNKNOWN_YEAR) if c.role == "feature" and c.window is None else c, values)
+        for c, values in made.facts
+    ]
     lines = tuple(f"{traffic.name}: {line}" for line in made.said)
-    return Joined(traffic.name, made.account, traffic.understood, [*made.facts], lines)
+    return Joined(traffic.name, made.account, traffic.understood, facts, lines)
 
 
 def _joined_areas(source: AreaSource, grid: Grid, road_m: FloatArray | None) -> Joined:
@@ -289,7 +329,16 @@ def _windows_line(events: Events, facts: Facts, windows: Windows) -> str:
         else:
             known = "" if part == window else f", of which it tells {part[0]} to before {part[1]}"
             said.append(f"{sums[f'{events.name}_{suffix}']:,} {which}{known}")
+    told_all = [window for window in told.values() if window is not None]
+    beyond = sum(int((~_in_any(batch["time"], told_all)).sum()) for batch in events.batches())
+    if beyond:
+        said.append(f"{beyond:,} in no window")
     return f"{events.name}: {'; '.join(said)}"
+
+
+def _in_any(times: pd.Series, windows: Sequence[Window]) -> NDArray[np.bool_]:
+    inside = [np.zeros(len(times), dtype=bool), *(in_window(times, window) for window in windows)]
+    return np.asarray(np.any(inside, axis=0))
 
 
 _WINDOWS = {"past": "feature"}
@@ -309,7 +358,7 @@ def _files(source: TableSource | RasterSource) -> list[Path]:
     files = list(found_files(source.paths))
     coverage = source.coverage if isinstance(source, TableSource) else None
     if isinstance(coverage, Coverage) and coverage.path is not None:
-        files.append(Path(coverage.path))
+        files += found_files((coverage.path,))
     return files
 
 

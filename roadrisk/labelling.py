@@ -61,7 +61,7 @@ def labelled(region: Region, facts: Facts, records: Records, file: LabelFile | N
     RegionError : a column that is not there.
     SourceError : labels of one class only.
     """
-    measure, made = _of_column(region, facts) if file is None else _of_file(file)
+    measure, made = _of_column(region, facts) if file is None else _of_file(file, records)
     made, said = _rate(region, facts, measure, made)
     eligible = _eligible(region, facts, records, measure, made)
     column = _eligible_column()
@@ -73,7 +73,7 @@ def labelled(region: Region, facts: Facts, records: Records, file: LabelFile | N
         label = pd.Series(values).where(eligible).to_numpy()
         dtype = {"bool": "boolean"}.get(file.dtype, file.dtype)
         meaning = f"{file.column}, as the file has it. Missing where the tile is not eligible."
-        fact = (Column(LABEL, dtype, "", "label", "none", meaning, known.source), label)
+        fact = (Column(LABEL, dtype, "", "label", "none", meaning, known.source, known.window), label)
         return Labelled([(column, eligible), fact], None, None, (*said, _classes_line(label)))
     eligible &= ~np.isnan(values)
     threshold = top_fifth_threshold(values, eligible, region.label.share, known.unit)
@@ -95,10 +95,17 @@ def made_of_numbers(values: NDArray[Any]) -> bool:
     return bool(len(known) > MOST_CLASSES or (known % 1 != 0).any())
 
 
-def _of_file(file: LabelFile) -> tuple[str | None, Facts]:
+def _of_file(file: LabelFile, records: Records) -> tuple[str | None, Facts]:
     meaning = f"{file.column} of the label's own file."
     dtype = "float64" if file.dtype == "float64" else "object"
-    return VALUE, [(Column(VALUE, dtype, "", "label", "none", meaning, LABEL), file.values)]
+    return VALUE, [
+        (Column(VALUE, dtype, "", "label", "none", meaning, LABEL, _label_window(records)), file.values)
+    ]
+
+
+def _label_window(records: Records) -> tuple[str, str] | None:
+    window = records.windows.label
+    return (window[0].isoformat(), window[1].isoformat()) if window else None
 
 
 def _of_column(region: Region, facts: Facts) -> tuple[str | None, Facts]:
@@ -123,6 +130,8 @@ def _rate(region: Region, facts: Facts, measure: str | None, made: Facts) -> tup
     if per not in by_name:
         raise RegionError(f"[label] per {per!r} is not there; columns: {', '.join(by_name)}")
     (column, values), (exposure, exposed) = made[-1], by_name[per]
+    if values.dtype == object:
+        raise RegionError(f"[label] per {per!r}: {measure} holds classes, which have no rate; leave it out")
     rates, lost = rate_measure(values, exposed)
     unit = f"{column.unit} per {exposure.unit}"
     meaning = f"{column.name} over {per}; missing where there is no exposure."

@@ -17,12 +17,14 @@ from typing import Any, TypeVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from roadrisk.columns import word
 from roadrisk.errors import RegionError
 from roadrisk.grid import Grid, checked_bbox, grid_of_cell, grid_of_shape, grid_of_zoom, tiles_per_part
 from roadrisk.schema import checked
 from roadrisk.source_settings import (
     STRICT,
     AreaSource,
+    Coverage,
     EventSource,
     ImagerySource,
     LabelSettings,
@@ -86,9 +88,21 @@ class Region:
                 raise ValueError(
                     f"{name} {window[0]} {window[1]} ends before it starts; dates are [from, to)"
                 )
-        taken = {"label", "past", "count"} & set(self.windows)
+        taken = {"label", "feature", "past", "count"} & set(self.windows)
         if taken:
             raise ValueError(f"windows.{min(taken)}: that end of a column name is taken; choose another name")
+        if self.label.path is not None and self.label_window is None and (self.crashes or self.citations):
+            raise ValueError(
+                "[label] path: labels tell of dates too; give --label-window, so that no fact knows them"
+            )
+        for source in (*self.crashes, *self.citations):
+            if source.period is not None and not source.undated:
+                raise ValueError(f"{source.where}: period is for rows without dates; say undated = true, too")
+            if isinstance(source.coverage, Coverage) and source.coverage.path is None and not source.undated:
+                raise ValueError(
+                    f"{source.where}: coverage from its own rows would know the label window; give the "
+                    "coverage a `path` of its own: polygons, streets or earlier events"
+                )
 
     def grid(self) -> Grid:
         """The region's tiles.
@@ -117,8 +131,8 @@ class Region:
         return grid_of_shape(box, rows, cols, self.crs)
 
     def event_sources(self) -> tuple[EventSource, ...]:
-        """Crashes, citations and points, each with a name of its own; points have no dates."""
-        points = tuple(replace(source, undated=True) for source in self.points)
+        """Crashes, citations and points, each with a name of its own; points may have no dates."""
+        points = tuple(replace(source, undated=source.date is None) for source in self.points)
         return (
             *named_sources(self.crashes, "crashes"),
             *named_sources(self.citations, "citations"),
@@ -215,14 +229,5 @@ def named_sources(sources: tuple[Source, ...], kind: str | None) -> tuple[Source
     """Sources with names: given, else their kind's, else the file stem when there are several or no kind."""
     alone = kind if len(sources) == 1 else None
     return tuple(
-        s if s.name else replace(s, name=alone or _column_word(Path(s.paths[0]).stem)) for s in sources
+        s if s.name else replace(s, name=alone or word(Path(s.paths[0]).stem) or "source") for s in sources
     )
-
-
-def _column_word(text: str) -> str:
-    """A file stem as the start of a column name.
-
-    >>> _column_word("MassDOT 2024-mapc")
-    'massdot_2024_mapc'
-    """
-    return re.sub(r"\W+", "_", text).strip("_").lower() or "source"

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from roadrisk.errors import RoadriskError
 
-_BRANCH = re.compile(r"literal\[.*\]|tuple\[.*\]|dict\[.*\]|constrained-str|str|int|float|bool|[A-Z]\w+")
+_SHOWN = 80  # characters of a value in a message
+_BRANCH = re.compile(r"literal\[.*\]|tuple\[.*\]|dict\[.*\]|constrained-str|str|int|float|bool|[A-Z]\w\w+")
 
 
 def checked(schema: Any, table: Mapping[str, Any], where: str, error: type[RoadriskError]) -> Any:
@@ -20,13 +21,22 @@ def checked(schema: Any, table: Mapping[str, Any], where: str, error: type[Roadr
     try:
         return TypeAdapter(schema).validate_python(dict(table))
     except ValidationError as problems:
-        # of a value that may be one word or a table, the table's problem says more
-        first = min(problems.errors(include_url=False), key=lambda p: p["type"] == "literal_error")
+        # of a value that may be of several kinds, the problem that lies deepest says most
+        first = max(problems.errors(include_url=False), key=_depth)
         raise error(f"{where}: {_said(schema, first)}") from None
 
 
+def _depth(problem: Any) -> tuple[int, bool]:
+    return len(_steps(problem)), problem["type"] != "literal_error"
+
+
+def _steps(problem: Any) -> list[Any]:
+    """Where a problem lies, without the kind that was tried there."""
+    return [step for step in problem["loc"] if not _BRANCH.fullmatch(str(step))]
+
+
 def _said(schema: Any, problem: Any) -> str:
-    *above, key = [step for step in problem["loc"] if not _BRANCH.fullmatch(str(step))] or [""]
+    *above, key = _steps(problem) or [""]
     place = _place(above)
     if problem["type"] == "unexpected_keyword_argument":
         known = [f.name for f in fields(_schema_at(schema, above))]
@@ -36,7 +46,9 @@ def _said(schema: Any, problem: Any) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return message
-    return f"{_place((*above, key))}: {message[0].lower()}{message[1:]}, not {problem['input']!r}"
+    given = repr(problem["input"])
+    shown = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}..."
+    return f"{_place((*above, key))}: {message[0].lower()}{message[1:]}, not {shown}"
 
 
 def _place(loc: Any) -> str:

@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=64)]
 Value = str | int | float | bool
 Metres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 STRICT = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
 
@@ -121,7 +122,8 @@ class EventSource(PointTable):
     date_order : of dates such as 01/02/2024; found from the file when not given.
     timezone : instants (epoch numbers, times with an offset) become local times here; without it an
         offset is not applied.
-    undated : there are no dates; `period` may say what dates [from, to) the file tells of.
+    undated : there are no dates; `period` may say what dates [from, to) the file tells of. Points are, unless
+        `date` is given.
     severities : what the file writes -> K, A, B, C, O or another key of `weights`; the usual words are known.
     weights : of a severity-weighted count: key -> weight, or the name of a preset.
     by : columns of modes or types, each of whose values is counted in a column of its own.
@@ -129,7 +131,8 @@ class EventSource(PointTable):
     nearest : whether the distance to the nearest past event is a column.
     id : column that names an event.
     drop_duplicates : rows with the same id, or the same place and time, count once.
-    not_in : names of sources whose events this one must not repeat.
+    not_in : names of sources whose events this one must not repeat: the same id where both name theirs,
+        else the same place, within a metre, and minute.
     """
 
     date: str | None = None
@@ -140,7 +143,7 @@ class EventSource(PointTable):
     period: tuple[datetime.date, datetime.date] | None = None
     severity: str | None = None
     severities: dict[str, str] = Field(default_factory=dict)
-    weights: str | dict[str, float] | None = None
+    weights: str | dict[str, Weight] | None = None
     by: tuple[str, ...] = ()
     kernels_m: tuple[Metres, ...] = ()
     nearest: bool = False
@@ -149,12 +152,15 @@ class EventSource(PointTable):
     not_in: tuple[Name, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.period is not None and not self.undated:
-            raise ValueError("period is for rows without dates; say undated = true as well")
+        if self.period is not None and self.date is not None:
+            raise ValueError("period is for rows without dates, and `date` names their column; leave one out")
         if self.period is not None and self.period[0] >= self.period[1]:
             raise ValueError(f"period {self.period[0]} {self.period[1]} ends before it starts")
         if self.undated and (self.date or self.time):
             raise ValueError("undated = true, and a column of dates; leave one out")
+        twice = [name for name in self.by if self.by.count(name) > 1]
+        if twice:
+            raise ValueError(f"by names {twice[0]!r} twice; leave one out")
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

@@ -44,6 +44,7 @@ from roadrisk.plain_text import account_table
 from roadrisk.progress import Progress, silent
 from roadrisk.region import Region
 from roadrisk.sources.account import Account
+from roadrisk.sources.coverage import COVERED
 from roadrisk.sources.imagery import Sheets, found_sheets
 from roadrisk.sources.labels import LabelFile, read_label_file
 
@@ -314,6 +315,12 @@ def _summary(
     said += account_table([j.account for j in joined]).lines()
     said += [f"{j.name}: {'; '.join(j.understood)}" for j in joined]
     said += [line for j in joined for line in j.said]
+    if "in_area" in values:
+        inside = int((values["in_area"] >= COVERED).sum())
+        said.append(
+            f"in_area: {inside:,} of {records.grid.size:,} tiles lie at least half inside the outline; the "
+            "others are tiled, learned from and scored all the same"
+        )
     said.append(f"{int(values['eligible'].sum()):,} tiles are eligible")
     return [*said, *label.said]
 

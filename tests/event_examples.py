@@ -13,7 +13,7 @@ import pandas as pd
 from roadrisk.grid import Grid, LngLatBbox, grid_of_cell
 from roadrisk.source_settings import EventSource
 from roadrisk.sources import events as reading
-from roadrisk.sources.events import Events
+from roadrisk.sources.events import Events, weighted
 
 GRID = grid_of_cell(LngLatBbox(-71.2, 42.3, -71.0, 42.4), 1000)
 
@@ -31,7 +31,8 @@ def events_at(
     path = Path(mkdtemp()) / "events.parquet"
     pd.DataFrame({"x": at[0], "y": at[1], "when": times, **(columns or {})}).to_parquet(path)
     dates = {} if settings.get("undated") else {"date": "when"}
-    return read_events(EventSource(str(path), x="x", y="y", crs=GRID.crs, **dates, **settings), GRID)
+    source = EventSource(str(path), x="x", y="y", crs=GRID.crs, **dates, **settings)
+    return weighted(read_events(source, GRID), source, None)
 
 
 def dated(times: list[str]) -> Events:

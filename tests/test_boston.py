@@ -137,7 +137,10 @@ def test_past_crashes_and_citations_are_missing_outside_their_city(records: Reco
         assert 200 < covered.sum() < 2_500
     # what is made from crashes answers another question; citations measure enforcement
     for column, _ in records.facts:
-        counted = column.source in {"parking", *(s for s in records.coverage if "massdot" in s or "police" in s)}
+        counted = column.source in {
+            "parking",
+            *(s for s in records.coverage if "massdot" in s or "police" in s),
+        }
         assert bool(column.withheld) == (counted and column.role == "feature"), column
 
 

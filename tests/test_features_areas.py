@@ -39,7 +39,8 @@ def polygons(geometry: list[Any], people: list[float], income: list[float]) -> P
         geometry=geometry,
         crs=GRID.crs,
     ).astype({"people": "float64", "income": "float64"})
-    return Polygons("areas", table, Account("areas", len(geometry), len(geometry), {}, 0), ())
+    area = shapely.area(table.geometry.to_numpy())
+    return Polygons("areas", table, area, Account("areas", len(geometry), len(geometry), {}, 0), ())
 
 
 def values(made: AreaFacts) -> dict[str, FloatArray]:
@@ -87,6 +88,54 @@ def test_a_missing_value_is_missing_and_not_nothing() -> None:
     np.testing.assert_allclose(made["areas_income_km2"][0, :2], made["areas_km2"][0, :2] * [0.5, 0])
     by = {c.name: c.by for c, _ in area_columns(some, SOURCE, GRID).facts}
     assert by["areas_income"] == ("areas_income_km2",)
+
+
+def test_a_tile_that_is_mostly_unknown_has_no_sum() -> None:
+    some = polygons([box(0, 0, 0.01, 1), box(0.01, 0, 1, 1), box(1, 0, 1.5, 1)], [0, np.nan, 8], [1, 2, 3])
+    made = area_columns(some, SOURCE, GRID)
+    np.testing.assert_allclose(values(made)["areas_people"][0, :2], [np.nan, 8])
+    assert made.said == (
+        "'people' is missing in 1 tiles where less than half of the polygons' area has a number; "
+        "0 of 8 lie there",
+    )
+    half = polygons([box(0, 0, 0.5, 1), box(0.5, 0, 1, 1)], [4, np.nan], [1, 2])
+    assert values(area_columns(half, SOURCE, GRID))["areas_people"][0, 0] == pytest.approx(4)
+    less = area_columns(polygons([box(0, 0, 0.4, 1), box(0.4, 0, 1, 1)], [4, np.nan], [1, 2]), SOURCE, GRID)
+    assert np.isnan(values(less)["areas_people"][0, 0])
+    assert less.said[0].endswith("; 4 of 4 lie there")
+
+
+def named(columns: list[str], **settings: Any) -> AreaFacts:
+    table = polygons([box(0, 0, 1, 1)], [1], [2])
+    table = replace(table, table=table.table.assign(**dict.fromkeys(columns, 1.0)))
+    return area_columns(table, AreaSource("a.gpkg", **settings), GRID)
+
+
+def test_columns_are_named_in_words() -> None:
+    odd = ["a\nb", "</script><script>alert(1)</script>", "=cmd|' /C calc'!A0", "x" * 300, "--"]
+    made = named(odd, sums=tuple(odd[:3]), means=tuple(odd[3:]))
+    assert [c.name for c, _ in made.facts] == [
+        "areas_km2",
+        "areas_a_b",
+        "areas_script_script_alert_1_script",
+        "areas_cmd_c_calc_a0",
+        f"areas_{'x' * 64}",
+        "areas_blank",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (["Median income", "median_INCOME"], "'median_INCOME' would be the column areas_median_income, as "),
+        (["km2"], "'km2' would be the column areas_km2, as areas_km2 is"),
+    ],
+)
+def test_two_columns_of_one_name_are_refused(columns: list[str], said: str) -> None:
+    with pytest.raises(SourceError) as error:
+        named(columns, sums=tuple(columns))
+    assert str(error.value).startswith(f"a.gpkg: {said}")
+    assert str(error.value).endswith("rename it in the file, or leave one out")
 
 
 def test_overlapping_polygons_are_told() -> None:
@@ -152,7 +201,7 @@ def test_totals_in_the_grid_are_conserved(some: list[Any], random: Any, by_road:
 def test_order_of_rows_changes_nothing(some: list[Any], random: Any) -> None:
     table = drawn(some, random)
     order = random.sample(range(len(some)), len(some))
-    other = replace(table, table=table.table.iloc[order].reset_index(drop=True))
+    other = replace(table, table=table.table.iloc[order].reset_index(drop=True), area=table.area[order])
     here, there = (area_columns(t, SOURCE, GRID).facts for t in (table, other))
     for (column, a), (_, b) in zip(here, there, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9, err_msg=column.name)
@@ -167,7 +216,8 @@ def test_coarser_tiles_combine_to_the_same(some: list[Any], random: Any) -> None
         apart.append(shapely.intersection(left, one))
         left = shapely.difference(left, one)
     frame = table.table.set_geometry(apart, crs=GRID.crs)
-    table = replace(table, table=frame[shapely.area(apart) > 0].reset_index(drop=True))
+    kept = frame[shapely.area(apart) > 0].reset_index(drop=True)
+    table = replace(table, table=kept, area=shapely.area(kept.geometry.to_numpy()))
     fine, wide = ({c.name: a for c, a in area_columns(table, SOURCE, g).facts} for g in (GRID, coarse))
     rows, cols = GRID.parents(*GRID.every_tile(), 2)
 

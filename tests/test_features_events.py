@@ -19,7 +19,7 @@ from roadrisk.features.events import event_columns, smoothed
 from roadrisk.features.windows import Windows
 from roadrisk.grid import LngLatBbox, grid_of_cell
 from roadrisk.source_settings import EventSource
-from roadrisk.sources.events import Events
+from roadrisk.sources.events import Events, weighted
 
 LEFT, BOTTOM, RIGHT, TOP = GRID.bounds
 Y2023, Y2024, Y2025 = (date(y, 1, 1) for y in (2023, 2024, 2025))
@@ -141,6 +141,30 @@ def test_kinds_are_counted_apart() -> None:
     }
 
 
+def test_spellings_of_a_kind_are_one_column() -> None:
+    events = events_at(
+        LEFT + np.arange(5.0), TOP - 1, columns={"mode": ["Ped", "ped", "p-ed", "---", "P_ED"]}, by=("mode",)
+    )
+    columns = named(events, Windows(None, (Y2023, Y2024)))
+    assert {name: values.sum() for name, (_, values) in columns.items()} == {
+        "crashes_past": 5,
+        "crashes_past_mode_ped": 2,
+        "crashes_past_mode_p_ed": 2,
+        "crashes_past_mode_other": 1,
+    }
+
+
+def test_what_is_shared_by_killed_and_serious_is_not_learned_from_the_label(tmp_path: Path) -> None:
+    """Another severity in the label window leaves past weights as they are."""
+    sums = []
+    for last in ("K", "A"):
+        times = ["2023-01-01", "2023-06-01", "2024-05-05"]
+        events = events_at([LEFT + 1] * 3, TOP - 1, times, {"severity": ["K", "A", last]})
+        source = EventSource("crashes.csv", weights="usdot-2022-ka")
+        sums.append(named(weighted(events, source, Y2024))["crashes_past_weighted"][1][0])
+    assert sums[0] == sums[1] > 1000
+
+
 def test_too_many_kinds_are_refused() -> None:
     with pytest.raises(
         SourceError, match=r"'street' has 21 values, more than the 20 .* fewer kinds with `by`"
@@ -214,6 +238,8 @@ def test_a_kernel_makes_up_for_what_is_not_covered() -> None:
 
 
 def test_a_kernel_narrower_than_half_a_tile_is_refused() -> None:
+    with pytest.raises(SourceError, match=r"^kernels_m 1e\+20 is wider than the grid; give a smaller one$"):
+        smoothed(GRID, np.zeros(GRID.shape), 1e20, np.ones(GRID.shape, bool))
     with pytest.raises(SourceError, match=r"^kernels_m 400 is less than half a tile of 1000 m and would"):
         smoothed(GRID, np.zeros(GRID.shape), 400.0, np.ones(GRID.shape, bool))
 

@@ -143,6 +143,25 @@ def test_volumes_of_no_known_year_have_no_window(tmp_path: Path) -> None:
     assert {c.window for c, _ in facts.facts} == {None}
 
 
+def test_some_volumes_of_no_known_year_leave_none(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.parquet" for name in "ab"]
+    frame_of(GRID, [[(0, 0.5), (1, 0.5)]], AADT_2019=[1], AADT_2020=[2]).to_parquet(paths[0])
+    frame_of(GRID, [[(0, 1.5), (1, 1.5)]], AADT=[3]).to_parquet(paths[1])
+    source = TrafficSource(tuple(map(str, paths)))
+    traffic = read_traffic(source, GRID, NEW_YEAR)
+    assert traffic.undated
+    facts = traffic_columns(traffic, None, GRID, source)
+    assert {c.window for c, _ in facts.facts} == {None}
+    assert facts.said[0] == (
+        "1 of 2 volumes are of no known year, so no dates are known of any; "
+        "tell them with `year`, for each file as a source of its own"
+    )
+    one = TrafficSource(str(paths[0]))
+    dated = read_traffic(one, GRID, NEW_YEAR)
+    assert not dated.undated
+    assert traffic_columns(dated, None, GRID, one).facts[0][0].window == ("2020-01-01", "2021-01-01")
+
+
 # on grid lines, on corners, between, outside; by 64ths, as the oracle's hair must not count for metres
 sixty_fourth = st.integers(-2 * 64, 8 * 64).map(lambda n: n / 64)
 drawn_lines = st.lists(

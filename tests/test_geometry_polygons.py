@@ -14,7 +14,14 @@ from roadrisk.geometry.polygons import covered_shares, split_polygons
 from roadrisk.grid import FloatArray, Grid, LngLatBbox, grid_of_cell, grid_of_shape, grid_of_zoom
 
 BOX = LngLatBbox(-71.2, 42.3, -71.15, 42.33)
-GRIDS = [grid_of_cell(BOX, 500), grid_of_zoom(BOX, 15), grid_of_shape(BOX, 5, 7)]
+GRIDS = [
+    grid_of_cell(BOX, 500),
+    grid_of_zoom(BOX, 15),
+    grid_of_shape(BOX, 5, 7),
+    # sides that are no whole number of anything, so that grid lines come out a hair beside themselves
+    grid_of_cell(LngLatBbox(-71.2, 42.3, -71.196, 42.303), 37.3),
+    grid_of_shape(LngLatBbox(24.0, 84.9, 24.4, 84.95), 7, 9),
+]
 
 # in cells from the window's north-west corner: on grid lines, on corners, between, far outside
 coordinate = st.one_of(

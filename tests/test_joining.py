@@ -215,6 +215,89 @@ def test_labels_made_elsewhere(region: Region, tmp_path: Path) -> None:
     assert classes.loc[~known, "label"].isna().all()
 
 
+def test_people_are_not_shared_out_to_where_roads_are_known_alone(region: Region, tmp_path: Path) -> None:
+    """Of a polygon whose roads are unknown in part, people go by area, not all to the part that is known."""
+    west = layer(tmp_path, region, [box(region, 0, 0, 0.5, 1)], "west.gpkg")
+    people = layer(tmp_path, region, [box(region, 0, 0, 1, 1)], "people.gpkg", people=[1000.0])
+    roads = replace(region.roads[0], coverage=Coverage(path=west))
+    records = joined(
+        replace(region, roads=(roads,), areas=(AreaSource(people, sums=("people",), weight="roads"),))
+    )
+    shared = column(records, "areas_people")
+    known = np.isfinite(column(records, "road_m"))
+    assert 0 < known.sum() < known.size
+    assert shared.sum() == pytest.approx(1000)
+    assert shared[~known].sum() == pytest.approx(1000 * (~known).mean(), rel=0.02)
+
+
+def test_no_column_takes_the_name_of_another(region: Region, tmp_path: Path) -> None:
+    path = layer(tmp_path, region, [box(region, 0, 0, 1, 1)], id_=[5.0], km2=[5.0])
+    for source, message in (
+        (
+            AreaSource(path, name="tile", sums=("id_",)),
+            "two columns are called tile_id: of every dataset and of tile;",
+        ),
+        (AreaSource(path, sums=("km2",)), "two columns are called areas_km2: of areas and of areas;"),
+    ):
+        with pytest.raises(RoadriskError, match=message):
+            joined(replace(region, areas=(source,)))
+    windows = {"label_weighted": (date(2021, 1, 1), date(2022, 1, 1))}
+    crashes = replace(region.crashes[0], weights={"K": 9, "A": 5, "B": 3, "C": 2, "O": 1})
+    with pytest.raises(RegionError, match="two columns are called crashes_label_weighted"):
+        joined(
+            replace(
+                region,
+                crashes=(crashes,),
+                windows=windows | {"label_weighted": (date(2023, 1, 1), date(2023, 6, 1))},
+            )
+        )
+
+
+def test_an_outline_says_what_it_does_and_must_meet_the_grid(region: Region, tmp_path: Path) -> None:
+    outline = layer(tmp_path, region, [box(region, 0, 0, 0.25, 1)], "in.gpkg")
+    said = tile(replace(region, area=outline), tmp_path / "d").lines()
+    assert any(
+        line.startswith("in_area: 64 of 256 tiles lie at least half inside the outline") for line in said
+    )
+    off = layer(tmp_path, region, [box(region, 5, 5, 6, 6)], "off.gpkg")
+    with pytest.raises(RoadriskError, match=r"off\.gpkg") as raised:
+        joined(replace(region, area=off))
+    assert "\n" not in str(raised.value)
+
+
+def test_volumes_of_no_known_year_are_withheld(region: Region, metro: Metro, tmp_path: Path) -> None:
+    geopandas.read_file(metro.roads).assign(aadt=1000).to_file(tmp_path / "aadt.gpkg")
+    for year, withheld in ((None, True), (2020, False)):
+        records = joined(replace(region, traffic=(TrafficSource(str(tmp_path / "aadt.gpkg"), year=year),)))
+        volume = next(c for c, _ in records.facts if c.name == "traffic_aadt")
+        assert bool(volume.withheld) == withheld
+        assert (volume.window is None) == withheld
+
+
+def test_points_may_have_dates(region: Region) -> None:
+    source = region.crashes[0]
+    points = EventSource(source.path, date="crash_date", x=source.x, y=source.y)
+    names = [c.name for c, _ in joined(replace(region, points=(points,))).facts if c.source == "points"]
+    assert "points_count" not in names
+    assert "points_label" in names
+
+
+def test_what_is_made_from_crashes_and_citations_is_withheld(region: Region) -> None:
+    source = replace(region.crashes[0], kernels_m=(100,), nearest=True)
+    windows = replace(region, feature_window=(date(2023, 1, 1), date(2024, 1, 1)), crashes=(source,))
+    records = joined(replace(windows, citations=(region.crashes[0],), points=(region.crashes[0],)))
+    for known, _ in records.facts:
+        counted = known.source in ("crashes", "citations") and known.role == "feature"
+        assert bool(known.withheld) == counted, known.name
+
+
+@pytest.mark.parametrize("change", [{"undated": True}])
+def test_crashes_without_dates_have_no_label_window(region: Region, change: dict[str, Any]) -> None:
+    crashes = EventSource(region.crashes[0].path, **change)
+    with pytest.raises(RoadriskError, match="crashes without dates fall in no label window; give dated ones"):
+        joined(replace(region, crashes=(crashes,)))
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
@@ -229,6 +312,25 @@ def test_labels_made_elsewhere(region: Region, tmp_path: Path) -> None:
             "windows.a 2022-01-01 2021-01-01 ends before it starts",
         ),
         ({"label": {"path": "labels.csv"}}, "[label] path needs `column`"),
+        (
+            {"label": {"path": "labels.csv", "column": "a"}, "citations": [{"path": "c.csv"}]},
+            "labels tell of dates too; give --label-window",
+        ),
+        (
+            {"crashes": [{"path": "c.csv", "coverage": {"column": "town"}}]},
+            "c.csv: coverage from its own rows would know the label window; give the coverage a `path`",
+        ),
+        ({"crashes": [{"path": "c.csv", "by": ["a", "a"]}]}, "by names 'a' twice"),
+        ({"crashes": [{"path": "c.csv", "period": ["2020-01-01", "2021-01-01"]}]}, "say undated = true, too"),
+        (
+            {"crashes": [{"path": "c.csv", "weights": {"K": float("nan")}}]},
+            "crashes[0].weights.K: input should be",
+        ),
+        (
+            {"windows": {"feature": ["2020-01-01", "2021-01-01"]}},
+            "windows.feature: that end of a column name",
+        ),
+        ({"name": "n", "crs": "x" * 999, "zoom": "y" * 999}, "..."),
         (
             {"crashes": [{"path": "c.csv", "undated": True, "date": "d"}]},
             "undated = true, and a column of dates",

@@ -44,9 +44,10 @@ def moment(year: int, month: int, day: int, clock: str | None) -> np.datetime64:
                 return NAT
             hour = hour % 12 + 12 * (match[4] in "pP")
     try:
-        return np.datetime64(datetime(year, month, day, hour, minute, second), "s")
+        known = np.datetime64(datetime(year, month, day, hour, minute, second), "s")
     except ValueError:
         return NAT
+    return known if 1900 <= year <= 2100 else NAT
 
 
 def both_orders(text: str) -> tuple[np.datetime64, np.datetime64]:
@@ -65,7 +66,7 @@ def both_orders(text: str) -> tuple[np.datetime64, np.datetime64]:
 
 
 digits = st.integers(0, 61).map(str) | st.integers(0, 61).map(lambda n: f"{n:02}")
-years = st.integers(0, 2100).map(lambda n: f"{n:04}") | st.integers(0, 99).map(lambda n: f"{n:02}")
+years = st.integers(1850, 2150).map(lambda n: f"{n:04}") | st.integers(0, 99).map(lambda n: f"{n:02}")
 separators = st.sampled_from(["-", "/", ".", ""])
 clocks = st.builds(
     lambda h, m, s, fraction, half, zone: f"{h}:{m}{s}{fraction if s else ''}{half}{zone}",
@@ -177,6 +178,10 @@ def test_neither_blocks_nor_repeats_change_anything(rows: int, monkeypatch: pyte
         ("99999999999", "NaT"),
         ("4000000001", "NaT"),
         ("0000-01-01", "NaT"),
+        ("1900-01-01", "1900-01-01T00:00:00"),
+        ("12/31/2100 23:59:59", "2100-12-31T23:59:59"),
+        ("1899-12-31 23:59:59", "NaT"),
+        ("1 Jan 2101", "NaT"),
     ],
 )
 def test_forms_of_dates(text: str, expected: str) -> None:
@@ -238,6 +243,24 @@ def test_local_times_stay_local() -> None:
     assert str(plain.month_first[2]) == "2024-07-01T12:00:00"
     assert plain.with_zone.tolist() == [False, False, True]
     assert "offsets from UTC beside times are not applied" in plain.notes[0]
+
+
+@pytest.mark.parametrize("timezone", [None, "America/New_York", "Asia/Tokyo"])
+@pytest.mark.parametrize("unit", [None, "s", "ms", "us"])
+@pytest.mark.parametrize("zoned", [False, True])
+def test_dates_that_cannot_be(timezone: str | None, unit: str | None, zoned: bool) -> None:
+    texts = ["0001-01-01T00:00:00", "9999-12-31T23:59:59", "2101-01-02T12:00:00", "2024-07-01T12:00:00", None]
+    values = pd.Series(texts, dtype="str") + ("Z" if zoned else "")
+    if unit is not None:
+        moments = np.array([t or "NaT" for t in texts], dtype=f"datetime64[{unit}]")
+        values = pd.Series(moments).dt.tz_localize("UTC" if zoned else None)
+    read = read_dates(values, timezone)
+    assert read.readable.tolist() == [False, False, False, True, False]
+    assert read.blank.tolist() == [False, False, False, False, True]
+    hours = {None: "12", "America/New_York": "08", "Asia/Tokyo": "21"}[timezone if zoned else None]
+    assert str(read.month_first[3]) == f"2024-07-01T{hours}:00:00"
+    assert read.notes[-1] == "dates before 1900 or after 2100 are unreadable"
+    assert "dates before" not in " ".join(read_dates(values.iloc[3:], timezone).notes)
 
 
 @pytest.mark.parametrize("name", ["America/Bostn", "", "../etc/passwd", "America", "/etc/localtime"])

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from event_examples import read_events
+from event_examples import GRID, events_at, read_events
 from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Transformer
@@ -25,6 +25,7 @@ from roadrisk.sources.account import Account
 from roadrisk.sources.dates import read_dates
 from roadrisk.sources.events import Events, inside_coverage, without_others
 
+LEFT, _, _, TOP = GRID.bounds
 BOX = LngLatBbox(-71.2, 42.3, -71.0, 42.4)
 HEADER = "id,lon,lat,date,time,severity"
 ROWS = [
@@ -449,6 +450,20 @@ def test_a_column_to_keep_by_that_is_not_there(tmp_path: Path, grid: Grid) -> No
         events_of(tmp_path, grid, ROWS, keep={"sevrity": ("K",)})
 
 
+def test_a_value_to_keep_that_no_row_has_is_refused(tmp_path: Path, grid: Grid) -> None:
+    with pytest.raises(SourceError, match=r"no row has severity = 'k' \(keep\); did you mean 'K'\?"):
+        events_of(tmp_path, grid, ROWS, keep={"severity": ("k",)})
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path, grid: Grid) -> None:
+    paths = []
+    for folder in ("2023", "2024"):
+        (tmp_path / folder).mkdir()
+        paths.append(write_csv(tmp_path / folder, ROWS))
+    events = read_events(EventSource(tuple(paths)), grid)
+    assert events.table["source_file"].unique().tolist() == ["2023/crashes.csv", "2024/crashes.csv"]
+
+
 def test_several_files_are_one_source(tmp_path: Path, grid: Grid) -> None:
     write_csv(tmp_path, ["1,-71.1,42.35,13/02/2024,,K"], name="a.csv")
     write_csv(tmp_path, ["1,-71.1,42.35,02/13/2024,,K", "2,,,02/13/2024,,K"], name="b.csv")
@@ -472,14 +487,14 @@ def test_repeats_are_reported_and_count(tmp_path: Path, grid: Grid) -> None:
     events = events_of(tmp_path, grid, TWICE)
     assert events.account.used == 5
     assert "1 repeat another by id and count; drop_duplicates = 'id' leaves them out" in events.understood
-    # without a time of day the same day at the same place is no repetition
+    # without a time of day the day is the time
     assert (
-        "2 repeat another by place and time and count; drop_duplicates = 'place and time' leaves them out"
+        "3 repeat another by place and time and count; drop_duplicates = 'place and time' leaves them out"
         in events.understood
     )
 
 
-@pytest.mark.parametrize(("by", "used"), [("id", 4), ("place and time", 3)])
+@pytest.mark.parametrize(("by", "used"), [("id", 4), ("place and time", 2)])
 def test_repeats_are_left_out_where_asked(tmp_path: Path, grid: Grid, by: str, used: int) -> None:
     events = events_of(tmp_path, grid, TWICE, drop_duplicates=by)
     assert events.account.used == used == len(events.table)
@@ -497,19 +512,61 @@ def test_repeats_by_id_need_ids(tmp_path: Path, grid: Grid) -> None:
 
 
 def test_what_another_source_has_already_is_left_out(tmp_path: Path, grid: Grid) -> None:
-    state = events_of(
-        tmp_path, grid, ["7,-71.10,42.35,2024-01-02,10:00,K", "8,-71.10,42.35,2024-01-02,11:00,K"]
-    )
+    state_rows = ["7,-71.10,42.35,2024-01-02,10:00,K", "8,-71.10,42.35,2024-01-02,11:00,K"]
+    state = events_of(tmp_path, grid, state_rows, id="id")
     header = HEADER.replace("id", "case_number")
     rows = ["8,-71.2,42.31,2024-01-03,,", "9,-71.10,42.35,2024-01-02,10:00,K"]
-    city = events_of(tmp_path, grid, rows, header, name="city")
+    city = events_of(tmp_path, grid, rows, header, name="city", id="case_number")
     less = without_others(city, [state])
     assert less.account == Account("city", 2, 1, {}, 0, {"in crashes already, by id": 1})
     assert less.table["source_row"].tolist() == [1]
-    nameless = events_of(tmp_path, grid, [r.split(",", 1)[1] for r in rows], HEADER[3:], name="city")
-    by_place = without_others(nameless, [state])
+    # numbers that nobody called ids may count from one in every file: they decide nothing
+    found = events_of(tmp_path, grid, rows, header, name="city")
+    by_place = without_others(found, [state])
     assert by_place.account.left_out == {"in crashes already, by place and time": 1}
     assert by_place.table["source_row"].tolist() == [0]
+
+
+@given(st.floats(0, 2 * np.pi), st.floats(0, 0.9), st.integers(0, 29), st.floats(0, 1), st.floats(0, 1))
+def test_places_within_a_metre_are_the_same(
+    angle: float, apart_m: float, seconds: int, x0: float, y0: float
+) -> None:
+    """Other decimals and other CRSs move a point a little, and a minute is as exact as reports are."""
+    x, y = LEFT + 5000 + 2 * x0, TOP - 5000 - 2 * y0
+    moved = x + apart_m * np.cos(angle), y + apart_m * np.sin(angle)
+    one = events_at(x, y, "2024-05-05 10:15:00")
+    other = events_at(*moved, f"2024-05-05 10:15:{seconds:02d}")
+    assert without_others(one, [other]).account.used == 0
+    for far in (events_at(x + 4, y, "2024-05-05 10:15"), events_at(x, y, "2024-05-05 10:16")):
+        assert without_others(one, [far]).account.used == 1
+
+
+def test_dates_with_the_day_first_are_compared_as_they_are_read(tmp_path: Path, grid: Grid) -> None:
+    """Read month first, days above 12 are no dates: all of them would look alike."""
+    days = [f"{i},-71.1,42.35,{day:02d}/03/2021,10:00,K" for i, day in enumerate(range(1, 29))]
+    events = events_of(tmp_path, grid, days, drop_duplicates="place and time")
+    assert events.account.used == 28
+    iso = [f"{i},-71.1,42.35,2021-03-{day:02d},10:00,K" for i, day in enumerate(range(1, 29))]
+    city = events_of(tmp_path, grid, iso, name="city")
+    assert without_others(city, [events]).account.used == 0
+
+
+def test_dates_are_those_of_the_rows_that_count(tmp_path: Path, grid: Grid) -> None:
+    rows = [
+        "1,-71.1,42.35,2021-02-03,,K",
+        "2,-71.1,42.35,2021-11-30,,K",
+        "3,,,2030-01-01,,K",
+        "4,-71.1,42.35,2024-05-05,,other",
+    ]
+    events = events_of(tmp_path, grid, rows, keep={"severity": ("K",)}, max_rejected=0.5)
+    assert (events.first, events.last) == (date(2021, 2, 3), date(2021, 11, 30))
+
+
+def test_a_kind_may_be_called_as_a_field_of_events(tmp_path: Path, grid: Grid) -> None:
+    events = events_of(tmp_path, grid, ROWS, by=("severity", "time"))
+    assert events.kinds["severity"] == ("a_or_worse", "k")
+    assert events.table["by_severity"].fillna("none").tolist() == ["K", "none", "A, or worse"]
+    assert events.table["time"].dtype.kind == "M"
 
 
 def test_events_outside_the_coverage_are_left_out_and_counted(tmp_path: Path, grid: Grid) -> None:

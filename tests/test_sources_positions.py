@@ -55,6 +55,25 @@ def reasons(parts: list[Positions]) -> list[str]:
     return [reason for p in parts for reason in p.reason]
 
 
+@pytest.mark.parametrize(
+    ("crs", "kind"),
+    [
+        ('LOCAL_CS["x",UNIT["m",1]]', "Engineering CRS"),
+        ("EPSG:5703", "Vertical CRS"),
+        ("EPSG:4978", "Geocentric CRS"),
+        ("IAU_2015:30100", "Geographic 2D CRS"),
+    ],
+)
+def test_a_crs_without_places_on_the_earth(tmp_path: Path, crs: str, kind: str) -> None:
+    path = written(tmp_path, ["-71.1,42.35"])
+    with pytest.raises(SourceError) as raised:
+        read(PointTable(path, crs=crs))
+    assert str(raised.value) == (
+        f"{path}: crs {crs!r} has no longitude and latitude of the earth, it is of the kind {kind!r}; name that of "
+        "x and y, as in EPSG:26986"
+    )
+
+
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
 def test_decimal_commas(tmp_path: Path, delimiter: str) -> None:
     rows = [f"-71,10{delimiter}42,35", f"-71.11{delimiter}42,36", f"-71,1,0{delimiter}42,36"]

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import gzip
+import json
+import os
+import re
+import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import geopandas
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pyogrio
 import pytest
 import shapely
@@ -14,9 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roadrisk.errors import SourceError
+from roadrisk.files import identity_of
 from roadrisk.source_settings import AreaSource, PointTable, TableSource
 from roadrisk.sources import tables, text_tables
-from roadrisk.sources.tables import Table, table_at, tables_at
+from roadrisk.sources.tables import Table, as_text, table_at, tables_at
 
 ROWS = [("a", "b b", ""), ("1", "x, y", "é"), ("2", 'say "so"', "3\n4"), ("", "", "")]
 
@@ -311,6 +319,288 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.
         top = max(top, pa.total_allocated_bytes())
     assert read == 1_200_000
     assert top - before < 0.6 * Path(path).stat().st_size
+
+
+# typed files
+
+POINTS = 300
+IDS = [None, *(2**60 + i for i in range(POINTS - 1))]
+
+
+def points_file(folder: Path, kind: str) -> Path:
+    """Points with large ids, one of which is null."""
+    path = folder / f"points.{kind}"
+    ids = pd.array(IDS, dtype="Int64")
+    shapes = geopandas.points_from_xy(np.arange(POINTS) / 10, np.arange(POINTS) / 9)
+    points = geopandas.GeoDataFrame({"number": ids, "text": "a word"}, geometry=shapes, crs=4326)
+    if kind == "parquet":
+        points.to_parquet(path)
+    elif kind == "csv":
+        points.drop(columns="geometry").to_csv(path, index=False)
+    else:
+        points.to_file(path)
+    return path
+
+
+def parquet(folder: Path, columns: dict[str, Any], geo: bytes | None = None) -> str:
+    path = str(folder / "a.parquet")
+    table = pa.table(columns)
+    pq.write_table(table if geo is None else table.replace_schema_metadata({b"geo": geo}), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["parquet", "gpkg", "fgb", "geojson", "csv"])
+def test_ids_beside_a_null_stay_exact(tmp_path: Path, kind: str) -> None:
+    texts = as_text(frame_of(table_at(str(points_file(tmp_path, kind))))["number"])
+    # FlatGeobuf has its own order
+    assert sorted(map(str, texts)) == sorted(map(str, IDS))
+
+
+def test_integers_of_any_width_and_in_dictionaries(tmp_path: Path) -> None:
+    kinds = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
+    columns = {str(kind): pa.array([1, None, 100], kind) for kind in kinds}
+    columns["dictionary"] = pa.array([2**60 + 1, None, 2**60 + 2]).dictionary_encode()
+    frame = frame_of(table_at(parquet(tmp_path, columns)))
+    for name in columns:
+        expected = [2**60 + 1, None, 2**60 + 2] if name == "dictionary" else [1, None, 100]
+        assert as_text(frame[name]).tolist() == [None if v is None else str(v) for v in expected]
+
+
+def test_text_of_numbers_does_not_depend_on_the_others() -> None:
+    numbers = [1.0, 2.5, np.nan, np.inf, 1e300, -3.0, 2.0**53]
+    whole = as_text(pd.Series(numbers)).tolist()
+    assert whole == ["1", "2.5", None, "inf", "1e+300", "-3", "9007199254740992"]
+    assert [as_text(pd.Series([n]))[0] for n in numbers] == whole
+    assert as_text(pd.Series([True, None, False], dtype="boolean")).tolist() == ["True", None, "False"]
+    assert as_text(pd.Series([], dtype=float)).tolist() == []
+
+
+def test_an_index_that_pandas_noted_is_a_column(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"id": [3, 9, 4], "a": [1, 2, 3]}).set_index("id").to_parquet(path)
+    frame = frame_of(table_at(str(path)))
+    assert sorted(frame.columns) == ["a", "id"]
+    assert frame["id"].tolist() == [3, 9, 4]
+    assert [len(f) for f, _ in table_at(str(path)).read([])] == [3]
+
+
+@pytest.mark.parametrize(
+    ("values", "held"),
+    [
+        (pa.array([["K"], None]), "lists or records"),
+        (pa.array([{"a": 1}, None]), "lists or records"),
+        (pa.array([b"\xff", None]), "bytes"),
+        (pa.array([b"\xff", None]).dictionary_encode(), "bytes"),
+        (pa.array([b"ab", None], pa.binary(2)), "bytes"),
+    ],
+)
+def test_columns_that_are_neither_text_nor_numbers(tmp_path: Path, values: pa.Array, held: str) -> None:
+    path = parquet(tmp_path, {"a": [1, 2], "kind": values})
+    assert refusal(path) == f": the column 'kind' holds {held}, neither text nor numbers; write it as text"
+    assert [frame["a"].tolist() for frame, _ in table_at(path).read(["a"])] == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("geo", "said"),
+    [
+        (b"{}", "KeyError 'primary_column'"),
+        (b"{", "JSONDecodeError "),
+        (b"\xff", "UnicodeDecodeError "),
+        (b"[]", "TypeError "),
+        (b"[" * 99_999, "RecursionError "),
+        (b'{"primary_column": "wkb", "columns": {}}', "KeyError 'wkb'"),
+        (b'{"primary_column": "x", "columns": {"x": {"encoding": "WKB"}}}', "KeyError "),
+        (
+            b'{"primary_column": "wkb", "columns": {"wkb": {"encoding": "WKB", "crs": {"a": 1}}}}',
+            "CRSError ",
+        ),
+    ],
+)
+def test_metadata_that_are_not_geoparquet(tmp_path: Path, geo: bytes, said: str) -> None:
+    message = refusal(parquet(tmp_path, {"a": [1], "wkb": [shapely.Point(0, 1).wkb]}, geo))
+    assert message.startswith(f": its metadata `geo` is not as GeoParquet asks ({said}")
+    assert message.endswith("); write it again as GeoParquet")
+
+
+@pytest.mark.parametrize(("column", "encoding"), [("a", "WKB"), ("wkb", "point")])
+def test_geometry_that_is_not_wkb(tmp_path: Path, column: str, encoding: str) -> None:
+    geo = {"primary_column": column, "columns": {column: {"encoding": encoding}}}
+    path = parquet(tmp_path, {"a": [1.0], "wkb": [shapely.Point(0, 1).wkb]}, json.dumps(geo).encode())
+    assert refusal(path) == ": its geometry is not WKB; write it again as GeoParquet with WKB geometry"
+
+
+@pytest.mark.parametrize(
+    "crs", ['LOCAL_CS["drawing",UNIT["m",1]]', "EPSG:5703", "EPSG:4978", "IAU_2015:30100"]
+)
+@pytest.mark.parametrize("kind", ["parquet", "gpkg"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_crs_that_is_not_of_the_earth_is_none(tmp_path: Path, kind: str, crs: str) -> None:
+    points = geopandas.GeoDataFrame({"a": [1]}, geometry=[shapely.Point(0, 1)], crs=crs)
+    path = tmp_path / f"a.{kind}"
+    if kind == "parquet":
+        points.to_parquet(path)
+    else:
+        points.to_file(path)
+    assert table_at(str(path)).crs is None
+
+
+# damage
+
+
+def test_a_damaged_page_loses_no_rows_in_silence(tmp_path: Path) -> None:
+    path = points_file(tmp_path, "gpkg")
+    content, size = path.read_bytes(), 4096
+    messages = set()
+    for page in {match.start() // size * size for match in re.finditer(b"a word", content)}:
+        path.write_bytes(content[:page] + b"\xff" * size + content[page + size :])
+        messages.add(refusal(str(path)))
+    assert all(
+        m.startswith(" is damaged: ") and m.endswith("; download or export it again") for m in messages
+    )
+    # GDAL itself has nothing to say about this one
+    assert " is damaged: it says it holds 300 rows, and only 78 can be read; download or export it again" in (
+        messages
+    )
+
+
+def test_a_cut_table_beside_a_shapefile(tmp_path: Path) -> None:
+    path = points_file(tmp_path, "shp")
+    table = path.with_suffix(".dbf")
+    whole = bytearray(table.read_bytes())
+    table.write_bytes(whole[: len(whole) // 2])
+    assert refusal(str(path)).startswith(" is damaged: it says it holds 300 rows, and only 149 can be read;")
+    # a row that was deleted is no loss
+    start, width = (int(n) for n in np.frombuffer(whole, "<u2", 2, offset=8))
+    whole[start + 5 * width] = ord("*")
+    table.write_bytes(whole)
+    assert len(frame_of(table_at(str(path)))) == POINTS - 1
+    table.rename(tmp_path / "points.DBF")
+    (tmp_path / "others.dbf").write_bytes(b"")
+    assert len(frame_of(table_at(str(path)))) == POINTS - 1
+    # but no cover for one
+    (tmp_path / "points.DBF").write_bytes(whole[: len(whole) // 2])
+    assert "only 148 can be read" in refusal(str(path))
+
+
+def test_a_crs_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    path = points_file(tmp_path, "shp")
+    crs = path.with_suffix(".prj")
+    crs.write_bytes(crs.read_bytes().replace(b"Greenwich", b"Gr\xe9nwich"))
+    assert refusal(str(path)) == ": the name of its CRS is not UTF-8; write it again, its .prj too"
+    crs.write_text("GEOGCS")
+    assert refusal(str(path)) == " is not a table that can be opened: missing [; export it again"
+
+
+def test_cut_xml(tmp_path: Path) -> None:
+    path = points_file(tmp_path, "gml")
+    assert len(frame_of(table_at(str(path)))) == POINTS
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert " is damaged: " in refusal(str(path))
+    for encoding in ("windows-1252", "iso-8859-15", "koi8-r", "utc-8"):
+        path.write_bytes(whole.replace(b"utf-8", encoding.encode()))
+        path.with_suffix(".gfs").unlink(missing_ok=True)
+        if encoding in ("koi8-r", "utc-8"):
+            said = f" is XML in {encoding!r}, which GDAL does not read; write it as UTF-8"
+            assert refusal(str(path)) == said
+        else:
+            assert len(frame_of(table_at(str(path)))) == POINTS
+
+
+@pytest.mark.parametrize("kind", ["gpkg", "fgb", "geojson", "parquet", "shp", "gml", "csv"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
+def test_damage_of_any_kind_is_one_line(tmp_path: Path, kind: str) -> None:
+    path = points_file(tmp_path, kind)
+    parts = [path, *(path.with_suffix(e) for e in (".shx", ".dbf", ".prj", ".cpg") if kind == "shp")]
+    draw = np.random.default_rng(0)
+    refused = 0
+    for i in range(100):
+        part = parts[i % len(parts)]
+        whole = part.read_bytes()
+        content = bytearray(whole[: draw.integers(len(whole))] if i % 3 == 0 else whole)
+        start = int(draw.integers(len(whole) if i % 2 else 600))
+        damage = draw.integers(0, 256, int(draw.integers(1, 200))) if i % 3 else []
+        content[start : start + len(damage)] = bytes(damage)
+        part.write_bytes(content)
+        try:
+            frame_of(table_at(str(path)))
+        except SourceError as error:
+            refused += "\n" not in str(error)
+        part.write_bytes(whole)
+    assert refused > (5 if kind == "shp" else 25)
+    assert len(frame_of(table_at(str(path)))) == POINTS
+
+
+# paths and names
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("a\0b", r"'a\x00b' cannot be the path of a file: embedded null byte; mend it"),
+        ("a\0*", r"'a\x00*' cannot be the path of a file: embedded null byte; mend it"),
+        ("a" * 5000, f"'{'a' * 80}...' cannot be the path of a file: File name too long; mend it"),
+        ("~nobody-of-that-name/a.csv", "'~nobody-of-that-name/a.csv' cannot be the path of a file: "),
+    ],
+)
+def test_what_cannot_be_a_path(path: str, message: str) -> None:
+    for read in (lambda: tables_at(TableSource(path)), lambda: table_at(path)):
+        with pytest.raises(SourceError) as raised:
+            read()
+        assert str(raised.value).startswith(message)
+
+
+def test_pipes_and_folders(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    assert refusal(str(tmp_path / "a.csv")) == (
+        " is no file but a pipe or a device; write what it gives to a file"
+    )
+    for name in ("b.csv", "b.parquet", "b.gpkg"):
+        (tmp_path / name).mkdir()
+        assert refusal(str(tmp_path / name)).endswith("export it again")
+
+
+def test_names_tell_the_files_of_a_source_apart(tmp_path: Path) -> None:
+    for name in ("x/2023/c.csv", "y/2023/c.csv", "y/2024/c.csv", "y/2024/d.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        written(tmp_path, "n\n1\n", name)
+    names = [table.name for table in tables_at(TableSource(str(tmp_path / "**/*.csv")))]
+    assert names == ["x/2023/c.csv", "y/2023/c.csv", "2024/c.csv", "d.csv"]
+    assert table_at(str(tmp_path / "y/2024/d.csv")).name == "d.csv"
+
+
+def test_the_identity_of_a_shapefile_is_that_of_all_its_parts(tmp_path: Path) -> None:
+    path = points_file(tmp_path, "shp")
+    (tmp_path / "others.dbf").write_bytes(b"")
+    for part in (".shp", ".dbf", ".shx", ".prj", ".cpg"):
+        first = identity_of(path, hashed=True)
+        written(tmp_path, (tmp_path / f"points{part}").read_bytes() + b" ", f"points{part}")
+        assert identity_of(path, hashed=True) != first
+    first = identity_of(path, hashed=True)
+    (tmp_path / "points.prj").unlink()
+    (tmp_path / "others.dbf").write_bytes(b" ")
+    second = identity_of(path, hashed=True)
+    assert [Path(f["path"]).name for f in second["beside"]] == ["points.cpg", "points.dbf", "points.shx"]
+    assert second == {**first, "beside": [f for f in first["beside"] if not f["path"].endswith(".prj")]}
+    plain = identity_of(tmp_path / "others.dbf", hashed=True)
+    assert set(plain) == {"path", "bytes", "mtime_ns", "sha256"}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_identity_of_a_folder_is_that_of_its_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.gdb"
+    points = geopandas.GeoDataFrame({"a": [1, 2]}, geometry=[shapely.Point(0, 1)] * 2, crs=4326)
+    points.to_file(path, driver="OpenFileGDB", layer="a")
+    assert len(frame_of(table_at(str(path)))) == 2
+    first = identity_of(path, hashed=True)
+    assert first["path"] == str(path)
+    assert len(first["files"]) == len(list(path.iterdir()))
+    assert identity_of(path, hashed=True) == first
+    points.to_file(path, driver="OpenFileGDB", layer="b")
+    assert identity_of(path, hashed=True) != first
+    shutil.rmtree(path)
+    path.mkdir()
+    assert identity_of(path, hashed=True)["files"] == []
 
 
 # real data

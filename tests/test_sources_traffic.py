@@ -115,7 +115,8 @@ def test_numbers_as_people_write_them() -> None:
     written = [
         "12,300",
         "12 300",
-        "1 234 567",
+        "1 000 000",
+        "1 000 001",
         " 850 ",
         "1200.5",
         "12\u00a0300",
@@ -125,13 +126,13 @@ def test_numbers_as_people_write_them() -> None:
         "inf",
     ]
     read = volumes_of(pd.DataFrame({"AADT": written}), VolumeColumns(("AADT",), (), ""))
-    expected = [12300, 12300, 1234567, 850, 1200.5, 12300, np.nan, np.nan, 1500, np.nan]
+    expected = [12300, 12300, 1_000_000, np.nan, 850, 1200.5, 12300, np.nan, np.nan, 1500, np.nan]
     np.testing.assert_array_equal(read.aadt.ravel(), expected)
-    assert read.not_numbers == 3
+    assert (read.not_numbers, read.too_large) == (3, 1)
     assert read.example == "1,23"
 
 
-@given(st.integers(1, 10**7), st.sampled_from([",", " ", "'", "\u202f"]))
+@given(st.integers(1, 10**6), st.sampled_from([",", " ", "'", "\u202f"]))
 def test_any_grouped_number_is_read(number: int, separator: str) -> None:
     frame = pd.DataFrame({"AADT": [f"{number:,}".replace(",", separator)]})
     assert volumes_of(frame, VolumeColumns(("AADT",), (), "")).aadt.tolist() == [[number]]
@@ -199,12 +200,45 @@ def test_volumes_on_lines(tmp_path: Path) -> None:
     assert aadt_of(traffic) == [300, 600]
     assert list(traffic.table["source_row"]) == [1, 3]
     np.testing.assert_allclose(traffic.table["length_m"], 500, rtol=5e-4)
-    assert traffic.account.left_out == {LISTED_AGAIN: 2}
+    # nobody counted a line, which is no fault of the inventory that lists it
+    assert traffic.account.left_out == {LISTED_AGAIN: 2, "no count": 1}
     assert traffic.account.outside == 1
-    assert traffic.account.rejected == {"zero length": 1, "not a line": 1, "no geometry": 1, "no count": 1}
+    assert traffic.account.rejected == {"zero length": 1, "not a line": 1, "no geometry": 1}
     imputed = read_traffic(TrafficSource(path, max_rejected=1, impute="class median"), GRID, NEW_YEAR)
     assert imputed.account.used == 3
     assert imputed.account.rejected == {"zero length": 1, "not a line": 1, "no geometry": 1}
+
+
+def test_each_year_of_lines_drawn_alike_is_kept(tmp_path: Path) -> None:
+    street = [(1, 1), (3, 1)]
+    path = lines_file(
+        tmp_path,
+        [street, street[::-1], street],
+        AADT_2018=[100, None, 90],
+        AADT_2019=[None, 5, 6],
+        AADT_2020=[None, 700, None],
+    )
+    traffic = read_traffic(TrafficSource(path, each_year=True), GRID, NEW_YEAR)
+    row = traffic.table.iloc[0]
+    assert [row[c] for c in ("aadt", "aadt_2018", "aadt_2019", "aadt_2020")] == [700, 100, 6, 700]
+    assert (len(traffic.table), row["aadt_year"]) == (1, 2020)
+    assert traffic.account.left_out == {LISTED_AGAIN: 2}
+
+
+def test_an_inventory_of_lines_lists_those_nobody_counted(tmp_path: Path) -> None:
+    lines: list[Any] = [[(1, i / 10), (3, i / 10)] for i in range(20)]
+    traffic = read_traffic(TrafficSource(lines_file(tmp_path, lines, AADT=[7] + [None] * 19)), GRID, None)
+    assert traffic.account.left_out == {"no count": 19}
+    assert traffic.account.rejected == {}
+
+
+def test_what_no_road_carries_is_missing(tmp_path: Path) -> None:
+    path = csv(tmp_path, {"2019": [1e6, 5, 1e6 + 1], "2020": [9_999_999, 1e300, None]})
+    traffic = read_traffic(TrafficSource(path, max_rejected=1), GRID, None)
+    assert aadt_of(traffic) == [1e6, 5]
+    assert traffic.account.rejected == {"count is above 1,000,000 a day": 1}
+    said = "counts taken for missing: 0 of zero or less, 0 not numbers, 3 above 1,000,000 a day"
+    assert said in traffic.understood
 
 
 def test_lines_are_read_alike_in_every_crs_and_order(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def stored(some: list[tuple[int, int]]) -> Stored:
         keys, contents = np.array(some, dtype=np.uint64).T
         writer.add(pd.DataFrame({"key": keys, "content": contents, "n": range(len(some))}))
     writer.close()
-    return Stored(writer.path, "rows", np.ones(writer.rows, dtype=bool))
+    return Stored(writer.path, np.ones(writer.rows, dtype=bool), lambda frame: frame)
 
 
 @given(rows, rows, st.integers(1, 5))
@@ -32,7 +32,7 @@ def test_one_row_of_each_key_stays_and_rows_without_a_key_do(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_AT_ONCE", at_once)
         stores = [stored(first), stored(second)]
-        gone = np.concatenate(repeats(stores, "key"))
+        gone = np.concatenate(repeats(stores, ["key"]))
     frame = pd.DataFrame([*first, *second], columns=["key", "content"])
     assert not gone[frame["key"] == 0].any()
     kept = frame[~gone & (frame["key"] != 0)]
@@ -47,7 +47,7 @@ def test_rows_that_others_have(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_AT_ONCE", at_once)
-        (gone,) = also_in([stored(first)], [stored(second)], "key")
+        (gone,) = also_in([stored(first)], [stored(second)], ["key"])
     known = {key for key, _ in second if key}
     assert gone.tolist() == [key in known for key, _ in first]
 
@@ -56,13 +56,13 @@ def test_rows_that_no_longer_count_are_gone_everywhere() -> None:
     store = stored([(1, 0), (1, 0), (2, 0)]).without(np.array([True, False, False]))
     assert [batch["n"].tolist() for batch in store.batches()] == [[1, 2]]
     assert [batch.index.tolist() for batch in store.batches()] == [[1, 2]]
-    assert not repeats([store], "key")[0].any()
+    assert not repeats([store], ["key"])[0].any()
 
 
 def test_a_store_of_nothing_is_empty() -> None:
     store = stored([])
     assert list(store.batches()) == []
-    assert repeats([store], "key")[0].tolist() == []
+    assert repeats([store], ["key"])[0].tolist() == []
 
 
 def test_a_key_is_never_that_of_no_key() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 from scipy.spatial import cKDTree
 
-from roadrisk.columns import Column, Fact
+from roadrisk.columns import Column, Fact, word
 from roadrisk.errors import SourceError
 from roadrisk.features.counting import count_events
 from roadrisk.features.windows import Window, Windows, in_window, told_window
@@ -100,9 +99,11 @@ def smoothed(grid: Grid, counts: FloatArray, bandwidth_m: float, covered: NDArra
 
     Raises
     ------
-    SourceError : a bandwidth less than half a tile, which would smooth nothing.
+    SourceError : a bandwidth less than half a tile, which would smooth nothing, or wider than the grid.
     """
     sigma = bandwidth_m / grid.cell_m
+    if bandwidth_m > grid.cell_m * max(grid.shape):
+        raise SourceError(f"kernels_m {bandwidth_m:g} is wider than the grid; give a smaller one")
     if sigma < 0.5:
         raise SourceError(
             f"kernels_m {bandwidth_m:g} is less than half a tile of {grid.cell_m:.4g} m and would smooth "
@@ -146,14 +147,14 @@ def _tallies(events: Events, windows: Windows) -> list[_Tally]:
             )
 
         tallies.append(_Tally(column("", "events", "Events"), window))
-        if events.weighted:
+        if events.weights is not None:
             made = column("_weighted", "weighted events", "Events, weighted by severity,")
             tallies.append(_Tally(made, window, weighted=True))
         for by, kinds in events.kinds.items():
             for kind in kinds:
                 what = f"Events with {by} {kind}" if kind else f"Events with {by}"
-                made = column(f"_{_word(by)}" + (f"_{_word(kind)}" if kind else ""), "events", what)
-                tallies.append(_Tally(made, window, kind=(by, kind)))
+                made = column(f"_{word(by)}" + (f"_{kind}" if kind else ""), "events", what)
+                tallies.append(_Tally(made, window, kind=(f"by_{by}", kind)))
     return tallies
 
 
@@ -205,7 +206,3 @@ def _nearest_column(past: Column) -> Column:
         combine="min",
         meaning=f"Ground metres from the tile's centre to the nearest of {past.source}, same dates.",
     )
-
-
-def _word(text: str) -> str:
-    return re.sub(r"\W+", "_", text).strip("_").lower() or "blank"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from roadrisk.columns import Column, Combine, Fact
+from roadrisk.columns import Column, Combine, Fact, word
 from roadrisk.features.ratios import ratio
 from roadrisk.geometry.ground import ground_distances
 from roadrisk.geometry.lines import Spread
@@ -49,13 +49,13 @@ class Roads:
 def by_class(roads: Roads, road_class: pd.Series, length_m: FloatArray) -> list[Fact]:
     """Metres of each class that has a piece in the grid."""
     code, classes = pd.factorize(road_class)
-    words = np.array([*map(_word, classes), None], dtype=object)[code]
-    inside = np.zeros(len(words), dtype=bool)
+    endings = np.array([*map(_ending, classes), None], dtype=object)[code]
+    inside = np.zeros(len(endings), dtype=bool)
     inside[roads.spread.line] = True
-    here = set(words[inside]) - {None}
+    here = set(endings[inside]) - {None}
     return [
-        roads.metres(f"road_m_{word}", f"roads of class {word}", length_m * (words == word))
-        for word in sorted(here)
+        roads.metres(f"road_m_{ending}", f"roads of class {ending}", length_m * (endings == ending))
+        for ending in sorted(here)
     ]
 
 
@@ -156,13 +156,13 @@ def winding(
     return [metres, roads.measure("road_sinuosity", "ratio", "ratio", meaning, sinuosity, road_m, metres)]
 
 
-def _word(road_class: Any) -> str | None:
+def _ending(road_class: Any) -> str | None:
     """A road class as the end of a column name; none for null.
 
-    >>> _word("Principal Arterial - Other"), _word("Oneway")
+    >>> _ending("Principal Arterial - Other"), _ending("Oneway")
     ('principal_arterial_other', 'class_oneway')
     """
     if not isinstance(road_class, str):
         return None
-    word = re.sub(r"\W+", "_", road_class).strip("_").lower()
-    return f"class_{word}" if _OURS.fullmatch(word) else word
+    ending = word(road_class) or "blank"
+    return f"class_{ending}" if _OURS.fullmatch(ending) else ending

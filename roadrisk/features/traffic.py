@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import geopandas
@@ -53,7 +54,8 @@ def traffic_columns(traffic: Traffic, roads: Lines | None, grid: Grid, source: T
 
     `<name>_vkm_day` is the sum over pieces of road in the tile of AADT x length (as in the HSM's exposure),
     `<name>_aadt` the mean volume weighted by length, `<name>_m` the metres that have a volume. A tile
-    without any has neither volume nor exposure: they are missing, not 0.
+    without any has neither volume nor exposure: they are missing, not 0. Where some volume is of no known
+    year, the columns have no window.
 
     A count at a point is carried by the nearest road over its whole length; of several on one road the
     newest year's count, by their mean.
@@ -82,7 +84,8 @@ def traffic_columns(traffic: Traffic, roads: Lines | None, grid: Grid, source: T
     volumes = ["aadt", *(f"aadt_{year}" for year in traffic.years)]
     lines = lines[lines[volumes].notna().any(axis=1)]
     carried = _Carried(spread_lines(grid, *vertices(lines.geometry.to_numpy())), lines["length_m"].to_numpy())
-    window = _window(lines["aadt_year"])
+    window = None if traffic.undated else _window(lines["aadt_year"])
+    said.extend(_undated_said(traffic))
     columns = _volume_columns(name, "", lines["aadt"], carried, window, "feature")
     said.append(_metres_said(lines["aadt"], columns[2][1]))
     if window is not None:
@@ -261,6 +264,16 @@ def _imputed_columns(
             ratio(imputed_m, metres),
         ),
     ]
+
+
+def _undated_said(traffic: Traffic) -> Iterator[str]:
+    year = traffic.table["aadt_year"]
+    counted, unknown = traffic.table["aadt"].notna(), year.isna()
+    if traffic.undated and (counted & ~unknown).any():
+        yield (
+            f"{int((counted & unknown).sum()):,} of {int(counted.sum()):,} volumes are of no known year, so no "
+            "dates are known of any; tell them with `year`, for each file as a source of its own"
+        )
 
 
 def _metres_said(aadt: pd.Series, metres: FloatArray) -> str:

@@ -150,6 +150,11 @@ def check_label_window(sources: Sequence[Events], label: Window) -> None:
     if any(in_window(batch["time"], label).any() for events in sources for batch in events.batches()):
         return
     names = ", ".join(events.name for events in sources)
+    if all(events.first is None for events in sources):
+        raise SourceError(
+            f"{names}: crashes without dates fall in no label window; give dated ones, or labels made "
+            "elsewhere with [label] path"
+        )
     dates = [day for e in sources for day in (e.first, e.last) if day is not None]
     raise SourceError(
         f"{names}: no event in the grid falls in the label window {label[0]} to {label[1]}; the "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from pyproj import CRS
 
 from roadrisk.geometry.ground import ground_steps
 from roadrisk.grid import FloatArray, Grid, IntArray
+
+_AT_ONCE = 500_000  # steps whose temporaries are held in memory
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,29 @@ class Spread:
         """(size,) what lines have, shared out to the tiles."""
         sums = np.bincount(self.tile, self.share * per_line[self.line], minlength=self.grid.size)
         return sums.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class _Segments:
+    """Straight parts of lines, in the order of the lines and along them, and the grid's lines they cross.
+
+    Parameters
+    ----------
+    line : (S,) which line.
+    start, end : (S, 2) x, y in the grid's CRS.
+    first, crossings : (2, S) of the lines between columns, and between rows, the first and how many.
+    """
+
+    line: IntArray
+    start: FloatArray
+    end: FloatArray
+    first: IntArray
+    crossings: IntArray
+
+    def at(self, some: slice) -> _Segments:
+        return _Segments(
+            self.line[some], self.start[some], self.end[some], self.first[:, some], self.crossings[:, some]
+        )
 
 
 @dataclass(frozen=True)
@@ -90,18 +117,18 @@ def split_lines(grid: Grid, coordinates: FloatArray, offsets: IntArray) -> LineP
     >>> pieces.col.tolist(), pieces.share.round(3).tolist()
     ([-1, 0, 1], [0.25, 0.5, 0.25])
     """
-    steps = _steps(grid, coordinates, offsets)
-    middle = (steps.points[steps.node] + steps.points[steps.node + 1]) / 2
-    row, col = grid.locate(middle[:, 0], middle[:, 1])
-    first = np.flatnonzero(np.diff(steps.line, prepend=-1))
-    length = np.diff(first, append=len(steps.line))
-    elsewhere = (row != np.repeat(row[first], length)) | (col != np.repeat(col[first], length))
-    cut = np.repeat(np.logical_or.reduceat(elsewhere, first), length) if len(first) else elsewhere
-    # most lines lie in one tile: they are one piece, and what they measure is no matter
-    share = _shares(grid, steps, cut)
-    chosen = cut & (share > 0)
-    chosen[first[~cut[first]]] = True
-    return LinePieces(steps.line[chosen], row[chosen], col[chosen], share[chosen])
+    segments = _segments(grid, coordinates, offsets)
+    parts = [_pieces(grid, segments.at(some), *parted) for some, parted in _batches(segments)]
+    line, row, col, metres = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    total = np.bincount(line, metres)[line]
+    # too short to be measured: its pieces are alike
+    unmeasured = total == 0
+    if unmeasured.any():
+        metres[unmeasured] = 1.0
+        total = np.bincount(line, metres)[line]
+    share = metres / total
+    chosen = share > 0
+    return LinePieces(line[chosen], row[chosen], col[chosen], share[chosen])
 
 
 def spread_lines(grid: Grid, coordinates: FloatArray, offsets: IntArray) -> Spread:
@@ -141,60 +168,123 @@ def segment_starts(offsets: IntArray) -> IntArray:
     return np.flatnonzero(is_start)
 
 
-def _shares(grid: Grid, steps: _Steps, cut: NDArray[np.bool_]) -> FloatArray:
-    """(S,) share of its line that each step has; 1 where the line is not cut."""
-    share = np.ones(len(cut))
-    node, line = steps.node[cut], steps.line[cut]
+def _segments(grid: Grid, coordinates: FloatArray, offsets: IntArray) -> _Segments:
+    vertex = segment_starts(offsets)
+    line = np.searchsorted(offsets, vertex, side="right") - 1
+    start, end = coordinates[vertex], coordinates[vertex + 1]
+    first, crossings = _crossings(grid, _in_tiles(grid, start), _in_tiles(grid, end))
+    return _Segments(line, start, end, first, crossings)
+
+
+def _in_tiles(grid: Grid, xy: FloatArray) -> FloatArray:
+    """(2, N) columns and rows from the window's north-west corner."""
+    left, _, _, top = grid.bounds
+    return np.stack([(xy[:, 0] - left) / grid.cell, (top - xy[:, 1]) / grid.cell])
+
+
+def _crossings(grid: Grid, start: FloatArray, end: FloatArray) -> tuple[IntArray, IntArray]:
+    """(2, S) of the lines between columns, and between rows, the first that segments cross and how many.
+
+    Parameters
+    ----------
+    start, end : (2, S) columns and rows from the window's north-west corner.
+    """
+    low, high = np.minimum(start, end), np.maximum(start, end)
+    last = np.array([[grid.cols], [grid.rows]])
+    near = ((high >= 0) & (low <= last)).all(axis=0)
+    # of one that leaves the window only the part beside it, give or take a tile, in the other direction
+    leaving = np.flatnonzero(near & ((low < -1) | (high > last + 1)).any(axis=0))
+    a, b = start[:, leaving], end[:, leaving]
+    sides = np.stack([np.full_like(last, -1), last + 1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.clip((sides - a) / (b - a), 0.0, 1.0)
+    places = a + t[:, ::-1] * (b - a)
+    low[:, leaving] = np.maximum(low[:, leaving], places.min(axis=0) - 1)
+    high[:, leaving] = np.minimum(high[:, leaving], places.max(axis=0) + 1)
+    first = np.clip(np.floor(low) + 1, 0, last + 1).astype(np.int64)
+    return first, near * np.clip(np.ceil(high) - first, 0, last + 1 - first).astype(np.int64)
+
+
+def _batches(segments: _Segments) -> Iterator[tuple[slice, tuple[bool, bool]]]:
+    """Runs of segments with some `_AT_ONCE` steps, at least one, and whether lines go on before and after."""
+    batch = np.cumsum(segments.crossings.sum(axis=0) + 1) // _AT_ONCE
+    bounds = [0, *(np.flatnonzero(np.diff(batch)) + 1).tolist(), len(batch)]
+    parted = [False, *(bool(segments.line[b - 1] == segments.line[b]) for b in bounds[1:-1]), False]
+    for (start, end), goes_on in zip(pairwise(bounds), pairwise(parted), strict=True):
+        yield slice(start, end), goes_on
+
+
+def _pieces(
+    grid: Grid, segments: _Segments, before: bool, after: bool
+) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
+    """(P,) line, row, col, and metres; 1 for a line in one tile, which is one piece whatever it measures.
+
+    Parameters
+    ----------
+    before, after : whether the first and the last line have segments beyond these.
+    """
+    steps = _steps(grid, segments)
+    middle = (steps.points[steps.node] + steps.points[steps.node + 1]) / 2
+    row, col = grid.locate(middle[:, 0], middle[:, 1])
+    first = np.flatnonzero(np.diff(steps.line, prepend=-1))
+    length = np.diff(first, append=len(steps.line))
+    elsewhere = (row != np.repeat(row[first], length)) | (col != np.repeat(col[first], length))
+    if len(elsewhere):
+        elsewhere[0] |= before
+        elsewhere[-1] |= after
+    cut = np.repeat(np.logical_or.reduceat(elsewhere, first), length) if len(first) else elsewhere
+    metres = np.ones(len(cut))
+    metres[cut] = _metres(grid, steps, cut)
+    chosen = cut.copy()
+    chosen[first] = True
+    return steps.line[chosen], row[chosen], col[chosen], metres[chosen]
+
+
+def _metres(grid: Grid, steps: _Steps, cut: NDArray[np.bool_]) -> FloatArray:
+    """Ground metres of the steps that are asked for."""
+    node = steps.node[cut]
     used = np.zeros(len(steps.points), dtype=bool)
     used[node] = used[node + 1] = True
     place = np.cumsum(used) - 1
-    metres = ground_steps(grid.crs, steps.points[used], place[node], place[node + 1])
-    total = np.bincount(line, metres)
-    share[cut] = metres / total[line]
-    return share
+    return ground_steps(grid.crs, steps.points[used], place[node], place[node + 1])
 
 
-def _steps(grid: Grid, coordinates: FloatArray, offsets: IntArray) -> _Steps:
-    """Segments cut at the grid's lines, in the order of the lines and along them."""
-    first = segment_starts(offsets)
-    start, end = coordinates[first], coordinates[first + 1]
-    segment, t = _cuts(grid, start, end)
+def _steps(grid: Grid, segments: _Segments) -> _Steps:
+    """Segments cut at the grid's lines."""
+    segment, t = _cuts(grid, segments)
+    start, end = segments.start, segments.end
     # the nodes of a segment: its start, its crossings, its end
-    nodes = np.bincount(segment, minlength=len(first)) + 2
+    nodes = np.bincount(segment, minlength=len(start)) + 2
     last = np.cumsum(nodes) - 1
     begin = last - nodes + 1
-    points = np.empty((2 * len(first) + len(segment), 2))
+    points = np.empty((2 * len(start) + len(segment), 2))
     points[begin], points[last] = start, end
     cut = start[segment] + t[:, None] * (end - start)[segment]
     points[2 * segment + 1 + np.arange(len(segment))] = cut
     goes_on = np.ones(len(points), dtype=bool)
     goes_on[last] = False
-    node = np.flatnonzero(goes_on)
-    line = np.repeat(np.searchsorted(offsets, first, side="right") - 1, last - begin)
-    return _Steps(points, node, line)
+    return _Steps(points, np.flatnonzero(goes_on), np.repeat(segments.line, nodes - 1))
 
 
-def _cuts(grid: Grid, start: FloatArray, end: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Where segments cross the grid's lines: (C,) segment, in order, and (C,) place along it in [0, 1]."""
-    left, bottom, right, top = grid.bounds
-    beside = (np.maximum(start, end) < (left, bottom)) | (np.minimum(start, end) > (right, top))
-    near = np.flatnonzero(~(beside[:, 0] | beside[:, 1]))
-    x0, y0, x1, y1 = *start[near].T, *end[near].T
-    u = _crossings((x0 - left) / grid.cell, (x1 - left) / grid.cell, grid.cols)
-    v = _crossings((top - y0) / grid.cell, (top - y1) / grid.cell, grid.rows)
-    segment, t = (np.concatenate(both) for both in zip(u, v, strict=True))
-    # fast, for u and v are in the order of the segments; crossings nearer than rounding may change places
-    order = np.argsort(segment + t, kind="stable")
-    return near[segment[order]], t[order]
-
-
-def _crossings(start: FloatArray, end: FloatArray, last: int) -> tuple[IntArray, FloatArray]:
-    """Where segments cross the whole numbers 0 to `last`: (C,) segment, (C,) place along it in (0, 1)."""
-    low, high = np.minimum(start, end), np.maximum(start, end)
-    first = np.clip(np.floor(low) + 1, 0, last + 1).astype(np.int64)
-    count = np.clip(np.ceil(high) - first, 0, last + 1 - first).astype(np.int64)
-    segment = np.repeat(np.arange(len(start)), count)
-    # position within each segment's run of crossings
-    run = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
-    t = (first[segment] + run - start[segment]) / (end - start)[segment]
-    return segment, np.clip(t, 0.0, 1.0)
+def _cuts(grid: Grid, segments: _Segments) -> tuple[IntArray, FloatArray]:
+    """Where segments cross the grid's lines: (C,) segment, ascending, and (C,) place along it in (0, 1)."""
+    cut = np.flatnonzero(segments.crossings.any(axis=0))
+    start, end = _in_tiles(grid, segments.start[cut]), _in_tiles(grid, segments.end[cut])
+    each, places = [], []
+    for axis in (0, 1):
+        first, count = segments.first[axis, cut], segments.crossings[axis, cut]
+        one = np.repeat(np.arange(len(cut)), count)
+        # place within each segment's run of crossings
+        run = np.arange(len(one)) - np.repeat(np.cumsum(count) - count, count)
+        each.append(cut[one])
+        places.append((first[one] + run - start[axis, one]) / (end[axis] - start[axis])[one])
+    segment, t = np.concatenate(each), np.concatenate(places)
+    # a crossing that rounding puts on an end is no cut: the end is there already
+    between = (t > 0) & (t < 1)
+    segment, t = segment[between], t[between]
+    order = np.argsort(segment, kind="stable")  # fast: two ascending runs
+    segment, t = segment[order], t[order]
+    again = segment[1:] == segment[:-1]
+    several = np.flatnonzero(np.append(again, False) | np.append(False, again))
+    t[several] = t[several][np.lexsort((t[several], segment[several]))]
+    return segment, t

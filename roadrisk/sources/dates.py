@@ -26,6 +26,9 @@ TimeArray = NDArray[np.datetime64]
 DateOrder = Literal["month first", "day first"]
 
 _UNITS = {1: "seconds", 1000: "milliseconds"}
+_NEVER = np.datetime64("NaT", "s")
+_EARLIEST, _AFTER_LATEST = np.datetime64("1900-01-01", "s"), np.datetime64("2101-01-01", "s")
+_IMPLAUSIBLE = "dates before 1900 or after 2100 are unreadable"
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ def read_dates(
 ) -> ReadDates:
     """Dates of a column, whether text, typed or numbers of seconds or milliseconds since 1970.
 
+    A date before 1900 or after 2100 is a slip or a filler, such as 9999-12-31: it is unreadable.
+
     Parameters
     ----------
     timezone : IANA name; instants (numbers, and times with an offset) become local times there. Without
@@ -107,9 +112,9 @@ def read_dates(
     texts = written_texts(values)
     written = written_dates(texts)
     instants, numbers = written.has_zone | (written.per_second > 0), written.per_second > 0
-    first, last = (
-        _local(m, written.offset, instants, zone) for m in (written.month_first, written.day_first)
-    )
+    # UNREADABLE is how numpy stores NaT
+    moments = [m.view("datetime64[s]") for m in (written.month_first, written.day_first)]
+    first, last = (_local(_plausible(m), written.offset, instants, zone) for m in moments)
     if date_order is not None:
         first = last = first if date_order == "month first" else last
     units = [f"numbers of {said} since 1970" for n, said in _UNITS.items() if (written.per_second == n).any()]
@@ -119,7 +124,7 @@ def read_dates(
         np.asarray(texts.is_null()),
         written.has_clock & ~np.isnat(first) | written.has_clock & ~np.isnat(last),
         written.has_zone,
-        (*units, *_zone_notes(bool(written.has_zone.any()), bool(numbers.any()), zone)),
+        (*units, *_zone_notes(bool(written.has_zone.any()), bool(numbers.any()), zone), *_noted(moments)),
         numbers,
     )
 
@@ -247,12 +252,25 @@ def _example(evidence: Sequence[OrderEvidence], kind: str) -> str:
 
 def _typed_dates(values: pd.Series, zone: ZoneInfo | None) -> ReadDates:
     zoned = isinstance(values.dtype, pd.DatetimeTZDtype)
+    written = values.to_numpy(dtype="datetime64[s]", na_value=_NEVER)  # in UTC, if zoned
+    seconds = _plausible(written)
     if zoned:
-        values = (values if zone is None else values.dt.tz_convert(zone)).dt.tz_localize(None)
-    seconds = values.to_numpy().astype("datetime64[s]")
-    known = ~np.isnat(seconds)
-    clock = known & (seconds != seconds.astype("datetime64[D]"))
-    return ReadDates(seconds, seconds, ~known, clock, known & zoned, _zone_notes(zoned, False, zone))
+        index = pd.DatetimeIndex(seconds, tz="UTC").tz_convert(zone or values.dt.tz)
+        seconds = index.tz_localize(None).to_numpy().astype("datetime64[s]")
+    blank = np.isnat(written)
+    clock = ~np.isnat(seconds) & (seconds != seconds.astype("datetime64[D]"))
+    notes = (*_zone_notes(zoned, False, zone), *_noted([written]))
+    return ReadDates(seconds, seconds, blank, clock, ~blank & zoned, notes)
+
+
+def _plausible(moments: TimeArray) -> TimeArray:
+    """(N,) the same; NaT where no crash or citation can have been."""
+    return np.where((moments >= _EARLIEST) & (moments < _AFTER_LATEST), moments, _NEVER)
+
+
+def _noted(moments: Sequence[TimeArray]) -> tuple[str, ...]:
+    lost = any((~np.isnat(m) & np.isnat(_plausible(m))).any() for m in moments)
+    return (_IMPLAUSIBLE,) if lost else ()
 
 
 def _zone(name: str) -> ZoneInfo:
@@ -277,10 +295,9 @@ def _zone_notes(zoned: bool, numbers: bool, zone: ZoneInfo | None) -> tuple[str,
 
 
 def _local(
-    moments: IntArray, offset: IntArray, instants: NDArray[np.bool_], zone: ZoneInfo | None
+    seconds: TimeArray, offset: IntArray, instants: NDArray[np.bool_], zone: ZoneInfo | None
 ) -> TimeArray:
     """(N,) local times; NaT for what is unreadable."""
-    seconds = moments.view("datetime64[s]").copy()  # UNREADABLE is how numpy stores NaT
     if zone is not None and instants.any():
         utc = pd.DatetimeIndex(seconds[instants] - offset[instants].astype("timedelta64[s]"), tz="UTC")
         seconds[instants] = utc.tz_convert(zone).tz_localize(None).to_numpy().astype("datetime64[s]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,16 +32,20 @@ from roadrisk.sources.positions import (
     checked_positions,
     position_columns,
 )
-from roadrisk.sources.rows import blank_rows, left_out_rows
+from roadrisk.sources.rows import blank_rows, left_out_rows, met_values
 from roadrisk.sources.stored import keys_of
 from roadrisk.sources.tables import Chunk, Table, as_text
 
 NO_DATE = "no date"
 UNREADABLE_DATE = "unreadable date"
-FIELDS = ("x", "y", "row", "col", "time", "severity", "weight", "source_file", "source_row")
+FIELDS = ("x", "y", "row", "col", "time", "severity", "source_file", "source_row")
 
 _NEVER = np.datetime64("NaT", "s")
-_KEY_M = 0.1  # of a place: the same point written to other decimals is the same place
+_SHOWN = 12  # severities
+NEAR_M = 1.0  # the same place, written to other decimals or brought from another CRS
+NO_KEY = np.uint64(0)
+ORDERS = ("month_first", "day_first")
+PLACE_KEYS = tuple(f"place_{i}_" for i in range(4))
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,16 @@ class EventColumns:
     keep: tuple[str, ...]
     month_first: bool = True
     hours: bool = False
+
+    @property
+    def order(self) -> str:
+        """Which reading of dates holds."""
+        return ORDERS[0] if self.month_first else ORDERS[1]
+
+    @property
+    def by_names(self) -> list[str]:
+        """The columns of kinds as events have them."""
+        return [f"by_{name}" for name in self.by]
 
     @property
     def names(self) -> list[str]:
@@ -95,8 +109,9 @@ class EventColumns:
                 lines.append(f"{accepted - clocked:,} events have no time of day")
         if self.severity is not None:
             counts = sum((p.severities for p in parts), Counter[str]())
-            shown = ", ".join(f"{text or 'blank'} {n:,}" for text, n in counts.most_common(6))
-            lines.append(f"severity from {self.severity!r}: {shown}")
+            shown = ", ".join(f"{text or 'blank'} {n:,}" for text, n in counts.most_common(_SHOWN))
+            more = f" and {len(counts) - _SHOWN:,} more" if len(counts) > _SHOWN else ""
+            lines.append(f"severity from {self.severity!r}: {shown}{more}")
         return lines
 
 
@@ -114,6 +129,7 @@ class Part:
     clocked : accepted rows with a time of day.
     severities : of accepted rows, "" for none.
     kinds : column -> the values of accepted rows, "" for none.
+    met : column of `keep` -> its values so far.
     """
 
     rows: int
@@ -137,6 +153,7 @@ class Part:
     unreadable_example: str
     severities: Counter[str]
     kinds: dict[str, set[str]]
+    met: dict[str, set[str]] = field(default_factory=dict)
 
 
 def event_columns_of(table: Table, source: EventSource) -> EventColumns:
@@ -174,23 +191,20 @@ def parts_of(
 ) -> Iterator[tuple[Part, pd.DataFrame]]:
     """Each chunk's account and its accepted rows."""
     first_row = 0
+    met: dict[str, set[str]] = {}
     for chunk in table.read(columns.names):
-        yield _part(chunk, columns, source, grid, first_row, table.path.name)
+        met = met_values(chunk[0], source.keep, met)
+        part, accepted = _part(chunk, columns, source, grid, first_row, table.name)
+        yield replace(part, met=met), accepted
         first_row += len(chunk[0])
 
 
-def finished_rows(
-    columns: EventColumns, table: Table, weights: dict[str, float] | None
-) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Stored rows -> the fields of events, once the order of dates and the weights are known."""
-    chosen = "month_first" if columns.month_first else "day_first"
+def finished_rows(columns: EventColumns, file: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Stored rows -> the fields of events, once the order of dates is known."""
 
     def finished(frame: pd.DataFrame) -> pd.DataFrame:
-        weight = 1.0 if weights is None else frame["severity"].fillna("").map(weights).astype(float)
-        frame = frame.assign(time=frame[chosen], weight=weight, source_file=table.path.name)
-        return frame[[*FIELDS, *(f"by_{name}" for name in columns.by)]].rename(
-            columns={f"by_{name}": name for name in columns.by}
-        )
+        frame = frame.assign(time=frame[columns.order], source_file=file)
+        return frame[[*FIELDS, *columns.by_names]]
 
     return finished
 
@@ -237,8 +251,8 @@ def _part(
         outside_bounds=_bounds(where.lng[outside], where.lat[outside]),
         position=where.evidence,
         evidence=order_evidence(dates, frame[columns.date] if columns.date else pd.Series(dtype=object)),
-        span_month_first=_span(dates.month_first),
-        span_day_first=_span(dates.day_first),
+        span_month_first=_span(dates.month_first[wanted]),
+        span_day_first=_span(dates.day_first[wanted]),
         unreadable_example=_example(frame, columns.date, ~dates.blank & ~dates.readable),
         severities=Counter(accepted["severity"].fillna("").tolist()),
         kinds={name: set(accepted[f"by_{name}"].fillna("").unique()) for name in columns.by},
@@ -276,15 +290,27 @@ def _accepted(
             **{f"by_{name}": text(name) for name in columns.by},
         }
     )
-    ids = text(columns.id)
-    places = [np.round(accepted[axis].to_numpy() / _KEY_M) for axis in ("x", "y")]
-    moments = accepted["month_first"].to_numpy().astype(np.int64)
-    # without a time of day, two crashes at one crossing on one day are no repetition
-    place_key = np.where(clocked[inside], keys_of(*places, moments), np.uint64(0))
-    id_key = np.where(ids.isna(), np.uint64(0), keys_of(ids.fillna("").astype(object)))
-    kinds = [accepted[f"by_{name}"].fillna("").astype(object) for name in columns.by]
-    content = keys_of(*places, moments, accepted["severity"].fillna("").astype(object), *kinds)
-    return accepted.assign(id_key=id_key, place_key=place_key, content=content), clocked, unread
+    return accepted.assign(**_keys(accepted, text(columns.id), columns)), clocked, unread
+
+
+def _keys(accepted: pd.DataFrame, ids: Any, columns: EventColumns) -> dict[str, Any]:
+    """What rows are compared by: id, place and minute, and content, for either order of dates.
+
+    Places within a metre fall into the same square of at least one of four lattices.
+    """
+    keys: dict[str, Any] = {"id_key": np.where(ids.isna(), NO_KEY, keys_of(ids.fillna("").astype(object)))}
+    x, y = (accepted[axis].to_numpy() / (2 * NEAR_M) for axis in ("x", "y"))
+    lattices = [(np.floor(x + i / 2), np.floor(y + j / 2)) for i in (0, 1) for j in (0, 1)]
+    kinds = [accepted[name].fillna("").astype(object) for name in ("severity", *columns.by_names)]
+    for order in ORDERS:
+        moments = accepted[order].to_numpy()
+        known = ~np.isnat(moments)
+        minutes = moments.astype("datetime64[m]").astype(np.int64)
+        seconds = moments.astype(np.int64)
+        for name, lattice in zip(PLACE_KEYS, lattices, strict=True):
+            keys[name + order] = np.where(known, keys_of(*lattice, minutes), NO_KEY)
+        keys[f"content{order}"] = keys_of(accepted["x"].to_numpy(), accepted["y"].to_numpy(), seconds, *kinds)
+    return keys
 
 
 def _dates(frame: pd.DataFrame, columns: EventColumns, source: EventSource) -> ReadDates:

@@ -13,15 +13,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from roadrisk.columns import word
 from roadrisk.errors import SourceError
 from roadrisk.grid import Grid
 from roadrisk.source_settings import EventSource
 from roadrisk.sources import positions
 from roadrisk.sources.account import Account
 from roadrisk.sources.dates import are_hours, is_month_first
-from roadrisk.sources.event_rows import FIELDS, EventColumns, Part, event_columns_of, finished_rows, parts_of
+from roadrisk.sources.event_rows import (
+    FIELDS,
+    PLACE_KEYS,
+    EventColumns,
+    Part,
+    event_columns_of,
+    finished_rows,
+    parts_of,
+)
 from roadrisk.sources.positions import check_positions, lnglat_bounds
-from roadrisk.sources.rows import checked_keep
+from roadrisk.sources.rows import check_kept, checked_keep
 from roadrisk.sources.severity import severity_weights
 from roadrisk.sources.stored import Stored, Writer, also_in, repeats
 from roadrisk.sources.tables import Table, tables_at
@@ -47,8 +56,10 @@ class Events:
     understood : how the files were read, one line a thing, for people.
     first, last : dates of the whole source, rows outside the grid included; None without dates.
     period : dates [from, to) that events without dates tell of, where the user said so.
-    weighted : whether they have weights.
-    kinds : column -> its values, each counted in a column of its own; "" for a column of yes and no.
+    severities : of all events, "" for none.
+    weights : severity -> weight, where they have weights.
+    ids_named : whether the user named the column of ids.
+    kinds : column -> the words of its values, each counted in a column of its own; "" for yes and no.
     """
 
     name: str
@@ -59,16 +70,20 @@ class Events:
     first: date | None
     last: date | None
     period: tuple[date, date] | None
-    weighted: bool
+    severities: Counter[str]
+    weights: dict[str, float] | None
+    ids_named: bool
     kinds: dict[str, tuple[str, ...]]
 
     def batches(self) -> Iterator[pd.DataFrame]:
         """The events a batch at a time: `x`, `y` in the grid's CRS, `row`, `col`, `time` (local, seconds,
-        NaT without), `severity` (text or null), `weight`, the columns of `kinds` (text or null),
+        NaT without), `severity` (text or null), `weight`, `by_<column>` of `kinds` (text or null),
         `source_file`, `source_row` (0 is the first row of data).
         """
         for store in self.stores:
-            yield from store.batches()
+            for batch in store.batches():
+                weight = 1.0 if self.weights is None else batch["severity"].fillna("").map(self.weights)
+                yield batch.assign(weight=weight)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -111,36 +126,64 @@ def read_events(source: EventSource, grid: Grid, folder: Path) -> Events:
     parts = [part for file in files for part in file.parts]
     if not sum(p.rows for p in parts):
         raise SourceError(f"{source.where} has columns but no rows; export it again")
+    met = {column: set().union(*(p.met[column] for p in parts)) for column in source.keep}
+    check_kept(source.keep, met, source.where)
     check_positions([p.position for p in parts], source)
     account = _account(source, parts)
     _check_rejected(source, account, files)
     _check_outside(source, account, parts, grid)
-    severities = sum((p.severities for p in parts), Counter[str]())
-    weights = severity_weights(source, severities) if source.weights is not None else None
     moments = np.array([span for f in files for span in f.columns.spans(f.parts)], dtype="datetime64[D]")
     dated = not np.isnat(moments).all()
     events = Events(
         name=account.source,
-        stores=tuple(replace(f.stored, finished=finished_rows(f.columns, f.table, weights)) for f in files),
+        stores=tuple(f.stored for f in files),
         rejected=pd.concat([p.rejected for p in parts], ignore_index=True),
         account=account,
-        understood=_understood(files, source, weights),
+        understood=_understood(files, source),
         first=np.nanmin(moments).astype(date) if dated else None,
         last=np.nanmax(moments).astype(date) if dated else None,
         period=source.period,
-        weighted=weights is not None,
+        severities=sum((p.severities for p in parts), Counter[str]()),
+        weights=None,
+        ids_named=source.id is not None,
         kinds=_kinds(source, parts),
     )
     return _without_repeats(events, source)
 
 
 def without_others(events: Events, others: Sequence[Events]) -> Events:
-    """Events less those that other sources have: the same id, or, without ids, the same place and time."""
+    """Events less those that other sources have: the same id where both name theirs, else place and time.
+
+    Numbers that merely look like ids may count from one in every file, so found ones decide nothing.
+    """
     for other in others:
-        key = "id_key" if _has_ids(events) and _has_ids(other) else "place_key"
-        gone = also_in(events.stores, other.stores, key)
-        events = _left_out(events, gone, f"in {other.name} already, by {_KEYS[key]}")
+        by = "id" if events.ids_named and other.ids_named else "place and time"
+        gone = also_in(events.stores, other.stores, _KEYS[by])
+        events = _left_out(events, gone, f"in {other.name} already, by {by}")
     return events
+
+
+def weighted(events: Events, source: EventSource, before: date | None) -> Events:
+    """Events with the weights that a source asks for.
+
+    Parameters
+    ----------
+    before : a preset that depends on how often severities occur sees events of earlier days only.
+
+    Raises
+    ------
+    SourceError : severities without weight.
+    """
+    if source.weights is None:
+        return events
+    earlier = Counter[str]()
+    for batch in events.batches():
+        seen = batch if before is None else batch[batch["time"] < np.datetime64(before, "s")]
+        earlier.update(seen["severity"].fillna("").tolist())
+    weights = severity_weights(source, events.severities, earlier)
+    shown = sorted(weights.items(), key=lambda item: (-item[1], item[0]))
+    line = "weights " + ", ".join(f"{text or 'blank'} {weight:.4g}" for text, weight in shown)
+    return replace(events, weights=weights, understood=(*events.understood, line))
 
 
 def inside_coverage(events: Events, covered: NDArray[np.bool_]) -> Events:
@@ -160,7 +203,7 @@ def inside_coverage(events: Events, covered: NDArray[np.bool_]) -> Events:
     return _left_out(events, gone, OUTSIDE_COVERAGE)
 
 
-_KEYS = {"id_key": "id", "place_key": "place and time"}
+_KEYS = {"id": ("id_key",), "place and time": PLACE_KEYS}
 
 
 def _read_file(table: Table, source: EventSource, grid: Grid, folder: Path, number: int) -> _File:
@@ -176,8 +219,10 @@ def _read_file(table: Table, source: EventSource, grid: Grid, folder: Path, numb
     month_first, order = True, ""
     if columns.date is not None:
         month_first, order = is_month_first([p.evidence for p in parts], where, source.date_order)
-    stored = Stored(path, table.path.name, np.ones(rows, dtype=bool))
-    return _File(table, replace(columns, month_first=month_first), stored, parts, order)
+    columns = replace(columns, month_first=month_first)
+    finished = finished_rows(columns, table.name)
+    stored = Stored(path, np.ones(rows, dtype=bool), finished, columns.order)
+    return _File(table, columns, stored, parts, order)
 
 
 def _stored(
@@ -202,8 +247,8 @@ def _without_repeats(events: Events, source: EventSource) -> Events:
     """Repeated rows said, and left out where asked."""
     if source.drop_duplicates == "id" and not _has_ids(events):
         raise SourceError(f"{source.where}: drop_duplicates = 'id' needs a column of ids; name it with `id`")
-    for key, said in _KEYS.items():
-        gone = repeats(events.stores, key)
+    for said, keys in _KEYS.items():
+        gone = repeats(events.stores, keys)
         number = sum(int(mask.sum()) for mask in gone)
         if source.drop_duplicates == said:
             events = _left_out(events, gone, f"repeats another by {said}")
@@ -218,8 +263,10 @@ def _without_repeats(events: Events, source: EventSource) -> Events:
 def _left_out(events: Events, gone: Sequence[NDArray[np.bool_]], reason: str) -> Events:
     stores = tuple(store.without(mask) for store, mask in zip(events.stores, gone, strict=True))
     used = sum(int(store.kept.sum()) for store in stores)
-    left_out = {**events.account.left_out, reason: events.account.used - used}
-    return replace(events, stores=stores, account=replace(events.account, used=used, left_out=left_out))
+    left_out = Counter(events.account.left_out)
+    left_out[reason] += events.account.used - used
+    account = replace(events.account, used=used, left_out=dict(left_out))
+    return replace(events, stores=stores, account=account)
 
 
 def _account(source: EventSource, parts: Sequence[Part]) -> Account:
@@ -238,28 +285,32 @@ def _account(source: EventSource, parts: Sequence[Part]) -> Account:
 
 
 def _kinds(source: EventSource, parts: Sequence[Part]) -> dict[str, tuple[str, ...]]:
-    """The values of each column of `by`, or "" where they say yes and no."""
+    """The words of the values of each column of `by`, or "" where they say yes and no."""
     kinds: dict[str, tuple[str, ...]] = {}
     for column in source.by:
-        values = sorted({value for part in parts for value in part.kinds[column]})
+        values = {value for part in parts for value in part.kinds[column]}
         if {value.lower() for value in values} <= _FLAGS | _NO_FLAGS:
             kinds[column] = ("",)
             continue
-        values = [value for value in values if value]
-        if len(values) > MOST_KINDS:
+        words = sorted({_kind(value) for value in values if value})
+        if len(words) > MOST_KINDS:
             raise SourceError(
-                f"{source.where}: {column!r} has {len(values):,} values, more than the {MOST_KINDS} that can "
+                f"{source.where}: {column!r} has {len(words):,} values, more than the {MOST_KINDS} that can "
                 "be columns of their own; name a column of fewer kinds with `by`"
             )
-        kinds[column] = tuple(values)
+        kinds[column] = tuple(words)
     return kinds
 
 
 def is_kind(values: pd.Series, kind: str) -> NDArray[np.bool_]:
-    """(N,) whether a column of `Events.kinds` has that value; of yes and no, whether it says yes."""
-    text = values.fillna("").str.lower()
-    wanted = _FLAGS if not kind else {kind.lower()}
-    return np.asarray(text.isin(wanted), dtype=bool)
+    """(N,) whether a column of `Events.kinds` has that word; of yes and no, whether it says yes."""
+    codes, unique = pd.factorize(values.fillna("").to_numpy(dtype=object))
+    said = [value.lower() in _FLAGS if not kind else bool(value) and _kind(value) == kind for value in unique]
+    return np.asarray(np.array(said, dtype=bool)[codes])
+
+
+def _kind(value: str) -> str:
+    return word(value) or "other"
 
 
 def _check_dates(where: str, columns: EventColumns, parts: Sequence[Part]) -> None:
@@ -319,16 +370,11 @@ def _degrees(bounds: Sequence[float]) -> str:
     return " ".join(f"{v:.2f}" for v in bounds)
 
 
-def _understood(
-    files: Sequence[_File], source: EventSource, weights: dict[str, float] | None
-) -> tuple[str, ...]:
+def _understood(files: Sequence[_File], source: EventSource) -> tuple[str, ...]:
     lines = []
     for file in files:
-        lines.append(f"{file.table.path.name}: {file.table.understood}")
+        lines.append(f"{file.table.name}: {file.table.understood}")
         lines += [line for line in file.columns.said(file.parts, file.order) if line not in lines]
-    if weights is not None:
-        shown = sorted(weights.items(), key=lambda item: (-item[1], item[0]))
-        lines.append("weights " + ", ".join(f"{text or 'blank'} {weight:.4g}" for text, weight in shown))
     if source.period is not None:
         lines.append(f"no dates; it tells of {source.period[0]} to before {source.period[1]}, as declared")
     return tuple(lines)

@@ -3,7 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
+from xml.parsers import expat
+
+import pyarrow as pa
+from pyogrio.errors import DataLayerError, DataSourceError
+
+from roadrisk.errors import SourceError
+
+# what the readers of tables raise when bytes are not what they should be
+UNREADABLE = (
+    OSError,
+    UnicodeDecodeError,
+    OverflowError,
+    pa.ArrowException,
+    DataLayerError,
+    DataSourceError,
+)
+_XML_ENCODINGS = ("utf-8", "utf-16", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252")
+_XML_BLOCK_BYTES = 1 << 20
 
 
 class Kind(NamedTuple):
@@ -93,3 +114,63 @@ def _json_kind(head: bytes, start: bytes) -> Kind:
 
 def _beginning(text: str) -> str:
     return " ".join(text.split())[:40]
+
+
+def unopened(path: Path, expected: str, error: Exception) -> SourceError:
+    """The error of a file that is not what its name says, or is that but damaged."""
+    if path.is_dir():
+        return SourceError(f"{path} is not {expected}: {one_line(error)}; export it again")
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as denied:
+        return SourceError(f"cannot read {path}: {denied.strerror}; see who may read it")
+    kind = kind_of_any(head, path.suffix.lower())
+    return SourceError(f"{path} is not {expected}: it looks like {kind.looks}; {kind.fix}")
+
+
+@contextmanager
+def undamaged(path: Path) -> Iterator[None]:
+    """A block that reads a file.
+
+    Raises
+    ------
+    SourceError : the file cannot be read to its end.
+    """
+    try:
+        yield
+    except UNREADABLE as error:
+        raise SourceError(f"{path} is damaged: {one_line(error)}; {_AGAIN}") from None
+
+
+def check_xml(path: Path) -> None:
+    """Nothing, if a file of XML is whole: GDAL gives the rows before the damage and no error.
+
+    Raises
+    ------
+    SourceError : it is cut off or damaged, or in an encoding that GDAL does not read.
+    """
+
+    def check_encoding(_version: str, encoding: str | None, _standalone: int) -> None:
+        if encoding is not None and encoding.lower() not in _XML_ENCODINGS:
+            raise SourceError(f"{path} is XML in {encoding!r}, which GDAL does not read; write it as UTF-8")
+
+    parser = expat.ParserCreate()
+    parser.XmlDeclHandler = check_encoding
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_XML_BLOCK_BYTES):
+                parser.Parse(block, False)
+            parser.Parse(b"", True)
+    except (expat.ExpatError, LookupError) as error:
+        raise SourceError(f"{path} is damaged: {one_line(error)}; {_AGAIN}") from None
+
+
+def one_line(error: BaseException) -> str:
+    r"""What an error of a library says, fit for a message.
+
+    >>> one_line(ValueError("two\nlines"))
+    'two lines'
+    """
+    text = " ".join(str(error).split())[:200]
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -30,23 +30,27 @@ class Polygons:
     ----------
     name : of the source.
     table : a row a polygon or multi-polygon, whole, in the grid's CRS: `source_row` (0 is the first row of
-        the first file), the columns asked for (float64, NaN where missing), geometry.
+        the first file), the columns asked for (float64, NaN where missing), geometry. Of a polygon that
+        reaches hundreds of kilometres beyond the grid it is the part near it.
+    area : (N,) of the whole polygons, in units of the grid's CRS squared.
     understood : how the files were read, one line a thing, for people.
     """
 
     name: str
     table: geopandas.GeoDataFrame
+    area: FloatArray
     account: Account
     understood: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Part(Part):
+    area: FloatArray
     repaired: int
 
 
 def read_polygons(source: AreaSource, grid: Grid) -> Polygons:
-    """The polygons of a source that reach into the grid, each whole.
+    """The polygons of a source that reach into the grid, each whole, but for parts far away.
 
     Polygons that cross themselves become what their outer rings enclose, once, less the holes. Their
     vertices are brought into the grid's CRS and edges drawn straight there, as GIS do: an edge of 10 km
@@ -71,6 +75,7 @@ def read_polygons(source: AreaSource, grid: Grid) -> Polygons:
     return Polygons(
         name=account.source,
         table=geopandas.GeoDataFrame(kept, geometry="geometry", crs=grid.crs),
+        area=np.concatenate([p.area for p in parts]),
         account=account,
         understood=(*said, *_understood(source, parts, kept)),
     )
@@ -131,6 +136,7 @@ def _part(chunk: Chunk, near: Near, source: AreaSource, first_row: int) -> _Part
         left_out=Counter(left_out[~asked].tolist()),
         outside=int(sound.sum()) - len(used),
         bounds=checked.bounds,
+        area=checked.area[used],
         repaired=int(checked.repaired[used].sum()),
     )
 

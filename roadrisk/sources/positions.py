@@ -18,6 +18,7 @@ from pyproj.exceptions import CRSError
 from roadrisk.errors import SourceError
 from roadrisk.grid import FloatArray, Grid
 from roadrisk.source_settings import PointTable
+from roadrisk.sources.geoparquet import is_of_the_earth
 from roadrisk.sources.names import EAST, LATITUDE, LONGITUDE, NORTH, found_column, given_column, listed
 from roadrisk.sources.rows import written_texts
 from roadrisk.sources.tables import Chunk, Table
@@ -208,11 +209,17 @@ def lnglat_bounds(grid: Grid) -> tuple[float, float, float, float]:
 
 def _crs(source: PointTable, where: str) -> CRS:
     try:
-        return CRS.from_user_input(source.crs)
+        crs = CRS.from_user_input(source.crs)
     except CRSError:
         raise SourceError(
             f"{where}: crs {source.crs!r} is not a CRS that PROJ knows; write it as EPSG:26986"
         ) from None
+    if not is_of_the_earth(crs):
+        raise SourceError(
+            f"{where}: crs {source.crs!r} has no longitude and latitude of the earth, it is of the kind "
+            f"{crs.type_name!r}; name that of x and y, as in EPSG:26986"
+        )
+    return crs
 
 
 def _named(crs: CRS) -> str:

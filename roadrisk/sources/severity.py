@@ -43,12 +43,15 @@ def kabco_of(text: str) -> str | None:
     return next((known for known, words in _WORDS if re.search(words, text, re.IGNORECASE)), None)
 
 
-def severity_weights(source: EventSource, counts: Mapping[str, int]) -> dict[str, float]:
+def severity_weights(
+    source: EventSource, counts: Mapping[str, int], earlier: Mapping[str, int]
+) -> dict[str, float]:
     """What an event of each severity weighs.
 
     Parameters
     ----------
     counts : severity as the file writes it, "" where it writes none -> events.
+    earlier : of them, events before what is learned; only these decide what K and A share.
 
     Raises
     ------
@@ -57,11 +60,11 @@ def severity_weights(source: EventSource, counts: Mapping[str, int]) -> dict[str
     Examples
     --------
     >>> source = EventSource("crashes.csv", weights="usdot-2022-capped", severities={"2": "B"})
-    >>> {s: round(w, 1) for s, w in severity_weights(source, {"K": 3, "2": 5, "O": 9}).items()}
+    >>> {s: round(w, 1) for s, w in severity_weights(source, {"K": 3, "2": 5, "O": 9}, {}).items()}
     {'K': 142.3, '2': 38.7, 'O': 1.0}
     """
     keys = {text: source.severities.get(text) or kabco_of(text) for text in counts}
-    table = _weights(source, keys, counts)
+    table = _weights(source, keys, earlier)
     weights = {}
     for text, key in keys.items():
         weight = table.get(text, table.get(key) if key is not None else None)
@@ -70,14 +73,15 @@ def severity_weights(source: EventSource, counts: Mapping[str, int]) -> dict[str
     missing = [f"{text!r} ({counts[text]:,})" for text in counts if text not in weights]
     if missing:
         raise SourceError(
-            f"{source.where}: no weight for the severities {', '.join(missing[:10])}; say what they are: "
-            f"severities = {{ {_first(missing)} = 'O' }}, or give each its own number in weights"
+            f"{source.where}: no weight for the severities {', '.join(missing[:10])}; say which of "
+            f"{', '.join(table)} each is, as in severities = {{ {_first(missing)} = ... }}, or give it a "
+            "number of its own in weights"
         )
     return weights
 
 
 def _weights(
-    source: EventSource, keys: Mapping[str, str | None], counts: Mapping[str, int]
+    source: EventSource, keys: Mapping[str, str | None], earlier: Mapping[str, int]
 ) -> dict[str, float]:
     if not isinstance(source.weights, str):
         return dict(source.weights or {})
@@ -89,7 +93,7 @@ def _weights(
     if source.weights.endswith("capped"):
         relative["K"] = relative["A"]
     if source.weights.endswith("ka"):
-        number = {k: sum(n for text, n in counts.items() if keys[text] == k) for k in ("K", "A")}
+        number = {k: sum(n for text, n in earlier.items() if keys[text] == k) for k in ("K", "A")}
         both = sum(number.values())
         merged = sum(relative[k] * n for k, n in number.items()) / both if both else relative["A"]
         relative |= {"K": merged, "A": merged}

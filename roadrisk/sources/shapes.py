@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from roadrisk.errors import SourceError
-from roadrisk.geometry.near import Near, box_around
-from roadrisk.grid import Bbox, Grid
+from roadrisk.geometry.near import Near, box_around, planar_areas
+from roadrisk.grid import Bbox, FloatArray, Grid
 from roadrisk.sources.tables import Table
 
 # as shapely numbers the kinds, single and multi
@@ -54,7 +54,9 @@ class CheckedPolygons:
 
     Parameters
     ----------
-    geometry : (N,) valid polygons in the grid's CRS, as far as rows have one near the grid.
+    geometry : (N,) valid polygons in the grid's CRS, as far as rows have one near the grid; of those that
+        reach far beyond it the part near the grid.
+    area : (N,) of the whole polygon, in units of the grid's CRS squared; NaN without `geometry`.
     reason : (N,) why a row has no polygon; empty where it has.
     inside : (N,) whether a sound polygon shares area with the grid.
     repaired : (N,) whether it crossed itself.
@@ -62,6 +64,7 @@ class CheckedPolygons:
     """
 
     geometry: NDArray[Any]
+    area: FloatArray
     reason: NDArray[np.object_]
     inside: NDArray[np.bool_]
     repaired: NDArray[np.bool_]
@@ -138,16 +141,20 @@ def checked_polygons(wkb: Any, near: Near) -> CheckedPolygons:
     sound &= ~flat
     bounds = shapely.bounds(geometry)
     index = np.flatnonzero(sound & near.meets(bounds))
+    whole, geometry[index] = geometry[index], near.cut_back(geometry[index])
+    area = np.full(len(geometry), np.nan)
+    area[index] = _times_larger(whole, geometry[index], near.crs)
     geometry[index] = near.in_grid(geometry[index])
     # a vertex beyond the reach of the grid's CRS has no place in it
     reason[index[~_finite(geometry[index])]] = NOT_A_NUMBER
     index = index[reason[index] == ""]
     geometry[index] = _mended(geometry[index])
+    area[index] *= shapely.area(geometry[index])
     inside = np.zeros(len(geometry), dtype=bool)
     window = shapely.box(*near.grid.bounds)
     shapely.prepare(window)
     inside[index] = shapely.intersects(window, geometry[index]) & ~shapely.touches(window, geometry[index])
-    return CheckedPolygons(geometry, reason, inside, repaired & sound, box_around(bounds[sound]))
+    return CheckedPolygons(geometry, area, reason, inside, repaired & sound, box_around(bounds[sound]))
 
 
 def _flat(wkb: Any) -> Any:
@@ -169,6 +176,15 @@ def _finite(geometry: Any) -> NDArray[np.bool_]:
     finite = np.isfinite(shapely.get_coordinates(geometry)).all(axis=1)
     of = shapely.get_coordinates(geometry, return_index=True)[1]
     return np.asarray(np.bincount(of[~finite], minlength=len(geometry)) == 0)
+
+
+def _times_larger(whole: Any, cut: Any, crs: CRS) -> FloatArray:
+    """(N,) how many times the area of what was left of polygons they had; 1 of those not cut."""
+    times = np.ones(len(whole))
+    shorter = np.flatnonzero(~shapely.equals_identical(whole, cut))
+    left = planar_areas(crs, cut[shorter])
+    times[shorter] = np.divide(planar_areas(crs, whole[shorter]), left, out=times[shorter], where=left > 0)
+    return times
 
 
 def _mended(geometry: Any) -> Any:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 KeyArray = NDArray[np.uint64]
+UNORDERED = ("id_key",)  # keys that no order of dates changes
 _AT_ONCE = 1 << 20  # keys compared in memory at once
 _BATCH_ROWS = 1 << 17
 
@@ -25,15 +26,15 @@ class Stored:
     Parameters
     ----------
     path : Parquet with the rows as accepted.
-    file : name of the file they came from.
     kept : (N,) bool, the rows that still count.
-    finished : chunk of stored columns -> the columns that are asked for.
+    finished : stored columns -> the columns that are asked for.
+    order : end of the names of the keys that hold, where several were stored.
     """
 
     path: Path
-    file: str
     kept: NDArray[np.bool_]
-    finished: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame
+    finished: Callable[[pd.DataFrame], pd.DataFrame]
+    order: str = ""
 
     def batches(self) -> Iterator[pd.DataFrame]:
         """Rows that count, a batch at a time; the index is the place among every row."""
@@ -52,9 +53,10 @@ class Stored:
         first = 0
         if not len(self.kept):
             return
+        names = [column if column in UNORDERED else column + self.order, f"content{self.order}"]
         with pq.ParquetFile(self.path) as file:
-            for batch in file.iter_batches(_BATCH_ROWS, columns=[column, "content"]):
-                key, content = (batch.column(name).to_numpy() for name in (column, "content"))
+            for batch in file.iter_batches(_BATCH_ROWS, columns=names):
+                key, content = (batch.column(name).to_numpy() for name in names)
                 place = np.arange(first, first + len(key))
                 first += len(key)
                 known = self.kept[place] & (key != 0)
@@ -102,11 +104,26 @@ def keys_of(*columns: Any) -> KeyArray:
     return np.maximum(key, np.uint64(1))
 
 
-def repeats(stores: Sequence[Stored], column: str) -> list[NDArray[np.bool_]]:
-    """(N,) bool for each store: rows that repeat another by a key.
+def repeats(stores: Sequence[Stored], columns: Sequence[str]) -> list[NDArray[np.bool_]]:
+    """(N,) bool for each store: rows that repeat another by any of several keys.
 
     Of rows with the same key the one with the smallest content stays, whatever their order.
     """
+    return _any([_repeats(stores, column) for column in columns])
+
+
+def also_in(
+    stores: Sequence[Stored], others: Sequence[Stored], columns: Sequence[str]
+) -> list[NDArray[np.bool_]]:
+    """(N,) bool for each store: rows of which one of several keys is that of a row of the others."""
+    return _any([_also_in(stores, others, column) for column in columns])
+
+
+def _any(masks: list[list[NDArray[np.bool_]]]) -> list[NDArray[np.bool_]]:
+    return [np.any(several, axis=0) for several in zip(*masks, strict=True)]
+
+
+def _repeats(stores: Sequence[Stored], column: str) -> list[NDArray[np.bool_]]:
     gone = [np.zeros(len(store.kept), dtype=bool) for store in stores]
     parts = _parts(stores)
     for part in range(parts):
@@ -124,8 +141,7 @@ def repeats(stores: Sequence[Stored], column: str) -> list[NDArray[np.bool_]]:
     return gone
 
 
-def also_in(stores: Sequence[Stored], others: Sequence[Stored], column: str) -> list[NDArray[np.bool_]]:
-    """(N,) bool for each store: rows whose key is one of a row of the others."""
+def _also_in(stores: Sequence[Stored], others: Sequence[Stored], column: str) -> list[NDArray[np.bool_]]:
     gone = [np.zeros(len(store.kept), dtype=bool) for store in stores]
     parts = _parts([*stores, *others])
     for part in range(parts):

@@ -57,6 +57,11 @@ class Traffic:
     before: date | None
     understood: tuple[str, ...]
 
+    @property
+    def undated(self) -> bool:
+        """Whether some volume is of no known year, so that nobody knows what dates the columns tell of."""
+        return bool((self.table["aadt"].notna() & self.table["aadt_year"].isna()).any())
+
 
 @dataclass(frozen=True)
 class _Wanted:
@@ -106,6 +111,7 @@ class _Part(Part):
     counted: int
     not_numbers: int
     not_positive: int
+    too_large: int
     example: str
 
 
@@ -114,7 +120,7 @@ def read_traffic(source: TrafficSource, grid: Grid, before: date | None) -> Traf
 
     Of many years the newest before that of `before` stands. Rows are rejected for their place first, then
     for their volume. Of lines drawn alike, in either direction, the newest and then the largest volume
-    stands, so that no order of rows decides.
+    stands, and of each year the largest, so that no order of rows decides.
 
     Parameters
     ----------
@@ -182,7 +188,11 @@ def _part(chunk: Chunk, reading: _Reading, wanted: _Wanted, first_row: int) -> _
     places, found = reading.places(chunk), volumes_of(frame, reading.volume)
     reason = np.where(asked, places.reason, "")
     uncounted = asked & (reason == "") & ~wanted.is_volume(found.reason)
-    reason[uncounted] = found.reason[uncounted]
+    # an inventory of lines lists those nobody counted too; a point is there for its count
+    blank = uncounted & (found.reason == NO_COUNT) & wanted.on_lines
+    left_out[blank] = NO_COUNT
+    asked &= ~blank
+    reason[uncounted & ~blank] = found.reason[uncounted & ~blank]
     sound = asked & (reason == "")
     inside = sound & ~pd.isna(places.geometry)
     outside = int(sound.sum() - inside.sum())
@@ -211,6 +221,7 @@ def _part(chunk: Chunk, reading: _Reading, wanted: _Wanted, first_row: int) -> _
         counted=int((found.reason == "").sum()),
         not_numbers=found.not_numbers,
         not_positive=found.not_positive,
+        too_large=found.too_large,
         example=found.example,
     )
 
@@ -220,10 +231,13 @@ def _classes(frame: pd.DataFrame, column: str | None) -> NDArray[np.object_]:
 
 
 def _each_once(kept: pd.DataFrame) -> pd.DataFrame:
-    """Of lines drawn alike the row with the newest, then the largest volume."""
-    ranks = ["aadt_year", "aadt", *(c for c in kept.columns if c[-4:].isdigit()), "road_class"]
+    """Of lines drawn alike the row with the newest, then the largest volume, and of each year the largest."""
+    years = [c for c in kept.columns if c[-4:].isdigit()]
+    ranks = ["aadt_year", "aadt", *years, "road_class"]
     ranked = kept.assign(drawn=drawn(kept["geometry"].to_numpy())).sort_values(ranks, ascending=False)
-    return kept.loc[ranked.drop_duplicates("drawn").index].sort_index()
+    if years:
+        ranked[years] = ranked.groupby("drawn")[years].transform("max")
+    return ranked.drop_duplicates("drawn").drop(columns="drawn").sort_index()
 
 
 def _frame(once: pd.DataFrame, grid: Grid, on_lines: bool) -> geopandas.GeoDataFrame:
@@ -290,9 +304,10 @@ def _degrees(bounds: Sequence[float]) -> str:
 
 
 def _said_of_rows(parts: Sequence[_Part], once: pd.DataFrame) -> Iterator[str]:
-    bad = sum(p.not_positive for p in parts), sum(p.not_numbers for p in parts)
+    bad = [sum(getattr(p, what) for p in parts) for what in ("not_positive", "not_numbers", "too_large")]
     if any(bad):
-        yield f"counts taken for missing: {bad[0]:,} of zero or less, {bad[1]:,} not numbers"
+        above = f", {bad[2]:,} above 1,000,000 a day" if bad[2] else ""
+        yield f"counts taken for missing: {bad[0]:,} of zero or less, {bad[1]:,} not numbers{above}"
     year = once["aadt_year"].dropna()
     if len(year):
         yield (

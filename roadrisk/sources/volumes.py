@@ -32,9 +32,11 @@ AADT = (
 NO_COUNT = "no count"
 NOT_A_NUMBER = "count is not a number"
 NOT_POSITIVE = "count is zero or less"
+TOO_LARGE = "count is above 1,000,000 a day"
 
 _OF_A_YEAR = re.compile(r"(?:AADT|ADT)?[_ ]?((?:19|20)\d\d)", re.IGNORECASE)
 _THOUSANDS = r"^(\d{1,3})(?:[, '’\u00a0\u202f]\d{3})+(?:\.\d+)?$"
+_MOST = 1_000_000.0  # twice the busiest road there is; 9999999 and the like say that nobody knows
 _PLAUSIBLE_YEARS = range(1900, 2101)
 
 BoolArray = NDArray[np.bool_]
@@ -64,7 +66,7 @@ class Volumes:
     ----------
     aadt : (N, C) vehicles a day, NaN where there is none: a count of zero on an open road is no count.
     reason : (N,) why a row has no volume in any column; empty where it has one.
-    not_numbers, not_positive : entries that are text, and that are zero or less.
+    not_numbers, not_positive, too_large : entries that are text, zero or less, or of no road there is.
     example : one of the entries that are text; empty without.
     """
 
@@ -72,6 +74,7 @@ class Volumes:
     reason: NDArray[np.object_]
     not_numbers: int
     not_positive: int
+    too_large: int
     example: str
 
 
@@ -121,16 +124,19 @@ def volumes_of(frame: pd.DataFrame, columns: VolumeColumns) -> Volumes:
     aadt, blank = np.stack([n for n, _ in read], axis=1), np.stack([b for _, b in read], axis=1)
     not_number = ~blank & ~np.isfinite(aadt)
     not_positive = ~blank & ~not_number & ~(aadt > 0)
-    aadt[not_number | not_positive] = np.nan
+    too_large = ~blank & ~not_number & (aadt > _MOST)
+    aadt[not_number | not_positive | too_large] = np.nan
     reason = np.full(len(frame), NO_COUNT, dtype=object)
     reason[not_positive.any(axis=1)] = NOT_POSITIVE
+    reason[too_large.any(axis=1)] = TOO_LARGE
     reason[not_number.any(axis=1)] = NOT_A_NUMBER
     reason[~np.isnan(aadt).all(axis=1)] = ""
     example = ""
     if not_number.any():
         row, column = np.argwhere(not_number)[0]
         example = str(frame[columns.columns[column]].iloc[row])
-    return Volumes(aadt, reason, int(not_number.sum()), int(not_positive.sum()), example)
+    found = int(not_number.sum()), int(not_positive.sum()), int(too_large.sum())
+    return Volumes(aadt, reason, *found, example)
 
 
 def newest_volumes(
