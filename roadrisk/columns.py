@@ -58,7 +58,7 @@ def word(text: str) -> str:
     >>> word("Principal Arterial - Other"), word("---")
     ('principal_arterial_other', '')
     """
-    return re.sub(r"\W+", "_", text).strip("_").lower()[:64]
+    return re.sub(r"\W+", "_", text).strip("_").lower()[:64].rstrip("_")
 
 
 def column_from_json(fields: dict[str, Any]) -> Column:

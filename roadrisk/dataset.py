@@ -24,7 +24,7 @@ from roadrisk.files import TEMPORARY, locked, remove_temporaries, whole_file, wr
 from roadrisk.grid import Grid
 from roadrisk.mosaic import MosaicReader
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "dataset.json"
 RUN = "run.json"
 FOLDERS = ("views", "events", "lines", "rejected")

@@ -478,7 +478,7 @@ def damaged(model: Path, out: Path, damage: Callable[[dict[str, Any]], object]) 
         lambda m: m["preparation"][0]["facts"][0].update(std=0.0),
         lambda m: m["preparation"][0]["facts"][0].update(mean=1e308, std=1e-308),
         lambda m: m.update(sha256=["a"]),
-        lambda m: m.update(format=2),
+        lambda m: m.update(format=99),
         lambda m: m.update(format=True, kind="?"),
         lambda m: m["architecture"].update(size_px=100),
     ],

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import geopandas
 import numpy as np
 import pytest
@@ -152,6 +153,44 @@ def test_closing_holds_its_marks_and_order_changes_nothing(places: list[Any], ra
     np.testing.assert_array_equal(share_of(random.sample(points, len(points))), share)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([120, 500, 2000]))
+def test_clusters_change_nothing(seed: int, reach_m: float) -> None:
+    rng = np.random.default_rng(seed)
+    near = rng.integers(1, 4) * reach_m  # about as far apart as a closing reaches
+    x, y = rng.uniform(X - near, X + near, 12), rng.uniform(Y - near, Y + near, 12)
+    points = shapely.points([*x, *rng.uniform(LEFT, RIGHT, 4)], [*y, *rng.uniform(BOTTOM, TOP, 4)])
+    raster, group = raster_of(GRID, reach_m), rng.integers(0, 3, 16)
+    marks = marked(raster, points, group)
+    row, col = np.divmod(marks % (raster.height * raster.width), raster.width)
+    whole = np.zeros((raster.height, raster.width), dtype=bool)
+    for each in np.unique(marks // (raster.height * raster.width)):
+        pad = raster.halo
+        here = marks // (raster.height * raster.width) == each
+        far = np.ones((raster.height + 2 * pad, raster.width + 2 * pad), dtype=np.uint8)
+        far[row[here] + pad, col[here] + pad] = 0
+        reached = (distance(far) <= raster.reach).astype(np.uint8)
+        whole |= (distance(reached) > raster.reach)[pad:-pad, pad:-pad]
+    inside = whole[raster.halo : -raster.halo, raster.halo : -raster.halo]
+    tiles = inside.reshape(GRID.rows, raster.per_tile, GRID.cols, raster.per_tile)
+    np.testing.assert_array_equal(closed_share(raster, marks), tiles.mean(axis=(1, 3)).ravel())
+
+
+def distance(far: Any) -> Any:
+    return cv2.distanceTransform(far, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+def test_scattered_values_cost_what_they_mark() -> None:
+    wide = grid_of_cell(LngLatBbox(-72.2, 41.8, -70.9, 42.9), 1000)
+    left, bottom, right, top = wide.bounds
+    rng = np.random.default_rng(0)
+    points = shapely.points(rng.uniform(left, right, 20_000), rng.uniform(bottom, top, 20_000))
+    raster = raster_of(wide, 500)
+    marks = marked(raster, points, np.arange(20_000) // 2)  # 60 s where each value has the grid to itself
+    share = closed_share(raster, marks)
+    assert share.sum() * raster.per_tile**2 == pytest.approx(20_000, rel=0.05)
+
+
 def test_vertices_that_are_nowhere_are_nowhere() -> None:
     some = [shapely.LineString([(X, Y), (np.inf, Y)]), shapely.Point(1e12, -1e12), shapely.Point()]
     assert (share_of(some) > 0).sum() == 1
@@ -239,6 +278,25 @@ def test_polygons_of_a_file_of_their_own(tmp_path: Path) -> None:
     np.testing.assert_allclose(outline.share, share_inside(GRID, np.array(shapes)), atol=1e-12)
 
 
+WORLD = [(-180, -90, 180, 90), (-180, -85, 180, 89), (-170, -60, 170, 80), (-100, 0, -20, 60)]
+
+
+@pytest.mark.parametrize("box", WORLD)
+@pytest.mark.parametrize("grid", [GRID, grid_of_zoom(BOX, 14)])
+def test_a_box_around_the_world_covers_the_grid(tmp_path: Path, box: Any, grid: Grid) -> None:
+    path = written(tmp_path / "world.geojson", [shapely.box(*box)], "EPSG:4326", town=["a"])
+    np.testing.assert_array_equal(read_coverage(Coverage(path=path), LineSource("none"), grid).share, 1)
+    np.testing.assert_array_equal(read_outline(path, grid).share, 1)
+    # a parallel through the grid stays where it is, however long
+    half = (box[0], (BOX.south + BOX.north) / 2, box[2], box[3])
+    path = written(tmp_path / "half.geojson", [shapely.box(*half)], "EPSG:4326", town=["a"])
+    share = read_outline(path, grid).share
+    _, lat = grid.centres(*grid.every_tile(), "EPSG:4326")
+    margin = 0.6 * grid.cell_m / 111_000 + 2e-4
+    assert (share[lat > half[1] + margin] == 1).all()
+    assert (share[lat < half[1] - margin] == 0).all()
+
+
 def message(coverage: Coverage, source: TableSource) -> str:
     with pytest.raises(SourceError) as error:
         read_coverage(coverage, source, GRID)
@@ -278,6 +336,11 @@ def test_errors_say_what_where_and_what_to_do(tmp_path: Path) -> None:
         message(Coverage(), LineSource(bare))
         == f"{bare} has no CRS; write it again with one, as in EPSG:4326"
     )
+    for reach_m in (1e308, 1e6):
+        assert message(Coverage(reach_m=reach_m), source) == (
+            f"{path}: coverage reach_m = {reach_m:g} is longer than the grid from corner to corner, "
+            "17,523 m; give how far a line or a point speaks for its surroundings"
+        )
     with pytest.raises(SourceError, match="lines or points; give the outline as polygons"):
         read_outline(path, GRID)
 

@@ -105,6 +105,23 @@ def test_a_tile_that_is_mostly_unknown_has_no_sum() -> None:
     assert less.said[0].endswith("; 4 of 4 lie there")
 
 
+@pytest.mark.parametrize("box", [(-180, -90, 180, 90), (-125, 20, -60, 60)])
+def test_a_polygon_larger_than_a_projection_reaches_is_shared_out(tmp_path: Path, box: Any) -> None:
+    path = tmp_path / "world.geojson"
+    world = shapely.box(*box)
+    geopandas.GeoDataFrame({"people": [8e9], "income": [3.0]}, geometry=[world], crs=4326).to_file(path)
+    source = replace(SOURCE, path=str(path))
+    read = read_polygons(source, GRID)
+    made = values(area_columns(read, source, GRID))
+    assert (read.account.used, read.account.rejected) == (1, {})
+    np.testing.assert_allclose(made["areas_income"], 3)
+    km2 = GRID.area_km2(*GRID.every_tile()).sum()
+    np.testing.assert_allclose(made["areas_km2"].sum(), km2, rtol=1e-9)
+    west, south, east, north = box
+    whole_km2 = 6371.007**2 * np.radians(east - west) * np.diff(np.sin(np.radians([south, north])))[0]
+    np.testing.assert_allclose(made["areas_people"].sum(), 8e9 * km2 / whole_km2, rtol=0.01)
+
+
 def named(columns: list[str], **settings: Any) -> AreaFacts:
     table = polygons([box(0, 0, 1, 1)], [1], [2])
     table = replace(table, table=table.table.assign(**dict.fromkeys(columns, 1.0)))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,42 @@ def test_the_two_arcs_of_a_crescent_are_two_legs() -> None:
     streets = [[(-100.0, 0.0), (0.0, 0.0)], [(0.0, 0.0), (90.0, 0.0)], [(0.0, 0.0), (90.0, 0.0)]]
     found = at(junctions(network(GRID, streets, length_m=[100.0, 90.0, 250.0]), GRID), GRID)
     assert found[(0.0, 0.0)] == 3
+
+
+crowd = st.lists(
+    st.lists(st.tuples(st.integers(-60, 60), st.integers(-2, 2)), min_size=2, max_size=3, unique=True),
+    min_size=2,
+    max_size=14,
+)
+
+
+@settings(max_examples=80)
+@given(crowd, st.booleans())
+def test_crowded_nodes_are_joined_as_all_pairs_would(some: list[Any], flat: bool) -> None:
+    # every street twice is a node of many legs; on one line there are no triangles
+    streets = [[(9.0 * x, 0.0 if flat else 9.0 * y) for x, y in one] for one in some]
+    streets = [[a, b] for one in streets for a, b in pairwise(one) if a != b]
+    spokes = [[a, (a[0] + 3.0 * k, a[1] + 500.0)] for street in streets for a in street for k in (-1, 1, 2)]
+    lines = network(GRID, streets + spokes)
+    found = []
+    for pairs in (-1, 10**9):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("roadrisk.features.network._PAIRS", pairs)
+            found.append(junctions(lines, GRID))
+    for name in ("x", "y", "legs"):
+        np.testing.assert_array_equal(getattr(found[0], name), getattr(found[1], name))
+
+
+def test_a_crowd_of_nodes_is_one_junction() -> None:
+    rng = np.random.default_rng(0)
+    at = [tuple(xy) for xy in rng.uniform(0, 15, (10_000, 2)).tolist()]  # 50 million pairs
+    streets = [[at[i], at[(7 * i + 1) % len(at)]] for i in range(len(at))]
+    tracemalloc.start()
+    found = junctions(network(GRID, [*streets, [at[0], at[5]], [at[0], (900.0, 0.0)]]), GRID)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
+    assert len(found.legs) <= 2
 
 
 def test_dead_ends_at_the_edge_are_not_invented() -> None:

@@ -237,7 +237,7 @@ def test_no_column_takes_the_name_of_another(region: Region, tmp_path: Path) -> 
             AreaSource(path, name="tile", sums=("id_",)),
             "two columns are called tile_id: of every dataset and of tile;",
         ),
-        (AreaSource(path, sums=("km2",)), "two columns are called areas_km2: of areas and of areas;"),
+        (AreaSource(path, sums=("km2",)), "areas_km2"),
     ):
         with pytest.raises(RoadriskError, match=message):
             joined(replace(region, areas=(source,)))
@@ -347,3 +347,16 @@ def test_settings_that_contradict_each_other(table: dict[str, Any], message: str
         region_of(table)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_a_value_to_keep_is_one_that_a_row_has(region: Region, metro: Metro, tmp_path: Path) -> None:
+    """Of every kind of table: a mistyped value must not become columns of zeros."""
+    people = layer(tmp_path, region, [box(region, 0, 0, 1, 1)], people=[1.0], kind=["tract"])
+    kept = {"kind": ("Tract",)}
+    for change in (
+        {"areas": (AreaSource(people, sums=("people",), keep=kept),)},
+        {"roads": (replace(region.roads[0], keep={"highway": ("Residential",)}),)},
+        {"traffic": (TrafficSource(str(metro.roads), keep={"highway": ("Residential",)}),)},
+    ):
+        with pytest.raises(RoadriskError, match=r"no row has .* \(keep\); did you mean"):
+            joined(replace(region, **change))

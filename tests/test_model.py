@@ -21,6 +21,7 @@ from roadrisk.learning.evaluation import probability
 from roadrisk.learning.folds import random_folds
 from roadrisk.learning.frozen import scoring_feed
 from roadrisk.learning.model import (
+    FORMAT,
     Model,
     fold_logits,
     out_of_fold_table,
@@ -89,7 +90,7 @@ def test_what_is_read_is_what_was_written(model: Model, written: Path, trained: 
     assert np.array_equal(fold_logits(read, EXAMPLES, trained.feed, CPU), before)
     assert "fold0.image.conv1.weight" in load_file(written / "model.safetensors")
     manifest = json.loads((written / "model.json").read_text())
-    assert manifest["format"] == 1
+    assert manifest["format"] == FORMAT
     assert manifest["sha256"]["model.safetensors"] == sha256_of(written / "model.safetensors")
 
 
@@ -226,7 +227,10 @@ def test_what_was_changed_or_is_foreign_is_refused(written: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format": 2}, "has model format 2, this version reads up to 1; upgrade roadrisk"),
+        (
+            {"format": FORMAT + 1},
+            f"has model format {FORMAT + 1}, this version reads up to {FORMAT}; upgrade roadrisk",
+        ),
         ({"format": "1\n2"}, "names no model format"),
         ({"format": True}, "names no model format"),
         ({"sha256": ["folds.parquet", "model.safetensors"]}, "names no checksums"),

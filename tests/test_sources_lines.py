@@ -337,7 +337,9 @@ def test_only_rows_to_keep(tmp_path: Path) -> None:
     assert (lines.account.read, lines.account.used, lines.account.rejected) == (4, 1, {})
     with pytest.raises(SourceError, match=r"no column 'Owner' \(keep\); did you mean 'owner'\?"):
         read_lines(LineSource(path, keep={"Owner": ("city",)}), GRID)
-    with pytest.raises(SourceError, match=r"holds no lines: not owner nobody 4; give a file"):
+    with pytest.raises(
+        SourceError, match=r"no row has owner = 'nobody' \(keep\); its values: 'city', 'state'"
+    ):
         read_lines(LineSource(path, keep={"owner": ("nobody",)}), GRID)
 
 

@@ -14,7 +14,7 @@ from roadrisk.sources.parts import Part, account_of, lost_reasons
 
 def part(rows: int, kept: int, outside: int, rejected: dict[str, int], left_out: dict[str, int]) -> Part:
     frame = pd.DataFrame({"source_row": range(kept)})
-    return Part(rows, frame, Counter(rejected), Counter(left_out), outside, NOWHERE)
+    return Part(rows, frame, Counter(rejected), Counter(left_out), outside, NOWHERE, {})
 
 
 PARTS = [

@@ -20,6 +20,7 @@ _SAME_PLACE = 0.1  # CRS units
 _ONE_JUNCTION_M = 20.0  # nodes as near as this, as where a divided road is crossed, are one junction
 _INSIDE_M = 60.0  # a way from a junction back to itself that is no longer lies inside it: a turning circle
 _SAME_WAY_DEG = 30.0
+_PAIRS = 50  # pairs a node, beyond which it is no network that people drive on
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,23 @@ def _junction_of(vertices: FloatArray, legs: IntArray, reach: float) -> IntArray
     """(V,) the number of a vertex's junction or dead end; -1 where a street only goes on."""
     place = np.full(len(vertices), -1)
     meeting, ending = np.flatnonzero(legs >= 3), np.flatnonzero(legs == 1)
-    pairs = cKDTree(vertices[meeting]).query_pairs(reach, output_type="ndarray") if len(meeting) else None
-    count, place[meeting] = _connected(len(meeting), *(pairs.T if pairs is not None else ([], [])))
+    count, place[meeting] = _connected(len(meeting), *_near(vertices[meeting], reach))
     place[ending] = count + np.arange(len(ending))
     return place
+
+
+def _near(points: FloatArray, reach: float) -> IntArray:
+    """(2, P) pairs of points within reach of each other: all of them, or enough to connect what all would."""
+    if len(points) < 2:
+        return np.empty((2, 0), dtype=np.int64)
+    tree = cKDTree(points)
+    if tree.count_neighbors(tree, reach) <= _PAIRS * len(points):
+        return np.asarray(tree.query_pairs(reach, output_type="ndarray").T)
+    # of many in one place the shortest way between any two runs along edges of Delaunay's triangles
+    edges = shapely.delaunay_triangles(shapely.multipoints(points), only_edges=True)
+    pairs = tree.query(shapely.get_coordinates(shapely.get_parts(edges)))[1].reshape(-1, 2)
+    apart = points[pairs[:, 0]] - points[pairs[:, 1]]
+    return np.asarray(pairs[np.hypot(*apart.T) <= reach].T)
 
 
 def _arms(segments: _Segments, legs: IntArray) -> tuple[_Arms, FloatArray]:

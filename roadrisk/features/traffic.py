@@ -271,8 +271,8 @@ def _undated_said(traffic: Traffic) -> Iterator[str]:
     counted, unknown = traffic.table["aadt"].notna(), year.isna()
     if traffic.undated and (counted & ~unknown).any():
         yield (
-            f"{int((counted & unknown).sum()):,} of {int(counted.sum()):,} volumes are of no known year, so no "
-            "dates are known of any; tell them with `year`, for each file as a source of its own"
+            f"{int((counted & unknown).sum()):,} of {int(counted.sum()):,} volumes are of no known year, so "
+            "no dates are known of any; tell them with `year`, for each file as a source of its own"
         )
 
 

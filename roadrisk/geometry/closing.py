@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from roadrisk.grid import FloatArray, Grid, IntArray
 
@@ -49,6 +51,34 @@ class Raster:
         return self.grid.cols * self.per_tile + 2 * self.halo
 
 
+@dataclass(frozen=True)
+class _Clusters:
+    """Marks in clusters that do not know of each other.
+
+    Parameters
+    ----------
+    row, col : (M,) sub-cells, one cluster after the other, in each from top to bottom.
+    starts : (C + 1,) where clusters start.
+    lone : (2, L) rows and cols of those alone.
+    """
+
+    row: IntArray
+    col: IntArray
+    starts: IntArray
+    lone: IntArray
+
+    def of_band(self, raster: Raster, first: int, last: int) -> Iterator[tuple[IntArray, IntArray]]:
+        """Rows and cols of the marks of each cluster that tell what is inside some rows of tiles."""
+        # rows count from the halo's first, so those of the halo around the band start where the band does
+        top, bottom = first * raster.per_tile, last * raster.per_tile + 2 * raster.halo
+        begin, end = self.starts[:-1], self.starts[1:]
+        met = np.flatnonzero((self.row[begin] < bottom) & (self.row[end - 1] >= top))
+        for a, b in zip(begin[met].tolist(), end[met].tolist(), strict=True):
+            start, stop = a + np.searchsorted(self.row[a:b], (top, bottom))
+            if start < stop:
+                yield self.row[start:stop], self.col[start:stop]
+
+
 def raster_of(grid: Grid, reach_m: float) -> Raster:
     """Sub-cells fine enough for a reach in ground metres.
 
@@ -85,7 +115,8 @@ def closed_share(raster: Raster, marks: IntArray) -> FloatArray:
     """(size,) share of each tile inside the morphological closing of any group of marks.
 
     A closing by a disc of the reach fills gaps up to twice as wide and adds nothing on the outside (Serra,
-    1982). Each group is closed by itself, so that what lies between two of them is not taken for known.
+    1982). Each group is closed by itself, so that what lies between two of them is not taken for known; and
+    in a group each cluster of marks that no disc can touch together with others, which is the same.
 
     Parameters
     ----------
@@ -93,11 +124,12 @@ def closed_share(raster: Raster, marks: IntArray) -> FloatArray:
     """
     grid, side = raster.grid, raster.per_tile
     share = np.zeros(grid.shape)
-    groups = np.unique(marks // (raster.height * raster.width))
+    clusters = _clusters(raster, marks)
     for first, last in _bands(raster):
         inside = np.zeros(((last - first) * side, grid.cols * side), dtype=np.uint8)
-        for group in groups.tolist():
-            _close(raster, _of_band(raster, marks, group, first, last), inside, first)
+        for row, col in clusters.of_band(raster, first, last):
+            _close(raster, row, col, inside, first)
+        _mark(raster, clusters.lone, inside, first)
         tiles = inside.reshape(last - first, side, grid.cols, side)
         share[first:last] = tiles.sum(axis=(1, 3), dtype=np.int64) / side**2
     return share.ravel()
@@ -129,34 +161,56 @@ def _bands(raster: Raster) -> Iterator[tuple[int, int]]:
         yield first, min(first + rows, raster.grid.rows)
 
 
-def _of_band(raster: Raster, marks: IntArray, group: int, first: int, last: int) -> NDArray[np.int64]:
-    """(2, M) rows and cols of a group's marks that tell what is inside some rows of tiles."""
-    # rows count from the halo's first, so those of the halo around the band start where the band does
-    rows = first * raster.per_tile, last * raster.per_tile + 2 * raster.halo
-    start, end = np.searchsorted(marks, [(group * raster.height + row) * raster.width for row in rows])
-    row, col = np.divmod(marks[start:end] - group * raster.height * raster.width, raster.width)
-    return np.stack([row, col])
+def _clusters(raster: Raster, marks: IntArray) -> _Clusters:
+    """Marks of a group so near each other that one disc may touch them: no others close a gap together."""
+    line, col = np.divmod(marks, raster.width)
+    group, row = np.divmod(line, raster.height)
+    wide = math.ceil(2 * raster.reach) + 1
+    # a frame of one keeps neighbours in the row above from those at its other end, and from other groups
+    down, across = raster.height // wide + 2, raster.width // wide + 2
+    cell, at = np.unique((group * down + row // wide) * across + col // wide, return_inverse=True)
+    pairs = []
+    for step in (1, across - 1, across, across + 1):
+        place = np.minimum(np.searchsorted(cell, cell + step), len(cell) - 1)
+        near = np.flatnonzero(cell[place] == cell + step)
+        pairs.append((near, place[near]))
+    a, b = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
+    links = coo_array((np.ones(len(a)), (a, b)), shape=(len(cell), len(cell)))
+    cluster = connected_components(links, directed=False)[1][at]
+    order = np.argsort(cluster, kind="stable")
+    size = np.bincount(cluster)
+    several = size[cluster[order]] > 1
+    lone = np.stack([row, col])[:, order[~several]]
+    kept = order[several]
+    starts = np.concatenate([[0], np.cumsum(size[size > 1])])
+    return _Clusters(row[kept], col[kept], starts, lone)
 
 
-def _close(raster: Raster, marks: IntArray, inside: NDArray[np.uint8], first: int) -> None:
+def _close(raster: Raster, row: IntArray, col: IntArray, inside: NDArray[np.uint8], first: int) -> None:
     """Sets what lies in the closing of some marks in the sub-cells of the rows of tiles from `first`."""
-    if not marks.size:
-        return
+    marks = np.stack([row, col])
     pad = math.ceil(raster.reach) + 2
     origin = marks.min(axis=1) - pad
     far = np.ones(marks.max(axis=1) - origin + 1 + pad, dtype=np.uint8)
     far[tuple(marks - origin[:, None])] = 0
     reached = (_distance(far) <= raster.reach).astype(np.uint8)
     closed = _distance(reached) > raster.reach
-    row, col = origin - raster.halo - (first * raster.per_tile, 0)
+    top, left = (origin - raster.halo - (first * raster.per_tile, 0)).tolist()
     rows, cols = (
         (max(0, at), min(size, at + length))
-        for at, size, length in zip((row, col), inside.shape, closed.shape, strict=True)
+        for at, size, length in zip((top, left), inside.shape, closed.shape, strict=True)
     )
     if rows[0] < rows[1] and cols[0] < cols[1]:
         inside[slice(*rows), slice(*cols)] |= closed[
-            rows[0] - row : rows[1] - row, cols[0] - col : cols[1] - col
+            rows[0] - top : rows[1] - top, cols[0] - left : cols[1] - left
         ]
+
+
+def _mark(raster: Raster, lone: IntArray, inside: NDArray[np.uint8], first: int) -> None:
+    """Sets single marks, whose closing is they themselves."""
+    row, col = lone - raster.halo - np.array([[first * raster.per_tile], [0]])
+    here = (row >= 0) & (row < inside.shape[0]) & (col >= 0) & (col < inside.shape[1])
+    inside[row[here], col[here]] = 1
 
 
 def _distance(far: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -34,7 +34,7 @@ from roadrisk.nets.fusion import MultiModalNN
 from roadrisk.nets.image import frozen_resnet34
 from roadrisk.progress import Progress, silent
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST, WEIGHTS, FOLDS = "model.json", "model.safetensors", "folds.parquet"
 
 Split = Literal["spatial", "random"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,9 +69,11 @@ def read_coverage(coverage: Coverage, source: TableSource, grid: Grid) -> Covere
 
     Raises
     ------
-    SourceError : no such file, column or value; no geometry; or polygons among lines and points.
+    SourceError : no such file, column or value; no geometry; polygons among lines and points; or a reach
+        longer than the grid.
     """
     rows = source if coverage.path is None else PointTable(coverage.path, layer=coverage.layer)
+    _check_reach(coverage, rows.where, grid)
     raster, groups = raster_of(grid, coverage.reach_m), dict[str, int]()
     shapes = [s for table in tables_at(rows) for s in _shapes(table, rows, coverage, raster, groups)]
     _check_values(coverage, groups, rows.where)
@@ -162,6 +165,16 @@ def _geometry(near: Near, wkb: Any, group: IntArray, raster: Raster) -> _Shapes:
         marks=marked(raster, lines, group[drawn]),
         has_marks=bool(drawn.any()),
     )
+
+
+def _check_reach(coverage: Coverage, where: str, grid: Grid) -> None:
+    # gaps wider than the grid are not gaps in it, and the work grows with the square of the reach
+    most = max(math.hypot(*grid.shape) * grid.cell_m, Coverage().reach_m)
+    if coverage.reach_m > most:
+        raise SourceError(
+            f"{where}: coverage reach_m = {coverage.reach_m:g} is longer than the grid from corner to "
+            f"corner, {most:,.0f} m; give how far a line or a point speaks for its surroundings"
+        )
 
 
 def _check_values(coverage: Coverage, groups: Mapping[str, int], where: str) -> None:

@@ -17,7 +17,9 @@ from roadrisk.geometry.polygons import split_polygons
 from roadrisk.grid import FloatArray, Grid, IntArray
 from roadrisk.source_settings import LabelSettings, PointTable
 from roadrisk.sources.account import Account
+from roadrisk.sources.coverage import COVERED
 from roadrisk.sources.names import found_column, given_column
+from roadrisk.sources.parts import lost_reasons
 from roadrisk.sources.positions import check_positions, checked_positions, position_columns
 from roadrisk.sources.shapes import POINTS, POLYGONS, checked_polygons, geometry_crs
 from roadrisk.sources.tables import Table, as_text, table_at
@@ -27,6 +29,7 @@ NO_TILE = "no tile_id"
 NO_VALUE = "no value"
 NOT_A_NUMBER = "not a number"
 LISTED_AGAIN = "listed again"
+LITTLE = "in tiles covered less than half"
 
 _ALIKE = 9  # digits of a share of a tile beyond which two are as large
 
@@ -88,7 +91,8 @@ def read_label_file(settings: LabelSettings, grid: Grid) -> LabelFile:
 
     A table with a column `tile_id` is taken as it stands. Of polygons and points, numbers become their
     mean (of polygons weighted by area), and classes the one that has the most of the tile; where two have
-    as much, the first by its text. Booleans, text and at most ten whole numbers are classes.
+    as much, the first by its text. Polygons label the tiles of which they cover at least half. Booleans,
+    text and at most ten whole numbers are classes.
 
     Parameters
     ----------
@@ -118,9 +122,16 @@ def read_label_file(settings: LabelSettings, grid: Grid) -> LabelFile:
         once = _each_once(row, tile, values, grid, path)
         left_out[LISTED_AGAIN] = len(row) - len(once)
         row, tile, weight = row[once], tile[once], weight[once]
-    account = _account(reason, len(np.unique(row)), left_out)
+    enough = np.round(np.bincount(tile, weight, minlength=grid.size), _ALIKE) >= COVERED
+    touched = len(np.unique(tile[~enough[tile]]))
+    used = len(np.unique(row[enough[tile]]))
+    left_out[LITTLE] = len(np.unique(row)) - used
+    row, tile, weight = (of[enough[tile]] for of in (row, tile, weight))
+    account = _account(reason, used, left_out)
     _check_used(account, path, column, grid)
     labels, how = _by_tile(values, places, row, tile, weight, grid)
+    if touched:
+        how += f"; tiles covered less than half, which get none: {touched:,}"
     understood = (f"{table.path.name}: {table.understood}", f"{column!r} by {places.said}; {how}")
     return LabelFile(labels, column, values.dtype, understood, account)
 
@@ -277,8 +288,9 @@ def _check_used(account: Account, path: str, column: str, grid: Grid) -> None:
     if account.used:
         return
     if not account.outside:
-        reasons = account.reasons or "it has no rows"
-        raise SourceError(f"{path}: no row has a label: {reasons}; check `column` ({column!r})")
+        reasons = lost_reasons(account) or "it has no rows"
+        check = f"check `column` ({column!r})" if LITTLE not in account.left_out else "take smaller tiles"
+        raise SourceError(f"{path}: no row has a label: {reasons}; {check}")
     raise SourceError(
         f"{path}: all {account.outside:,} sound rows are outside the grid, whose first tile is "
         f"{grid.tile_id(0, 0)}; check --bbox, and that the labels were made for this grid or CRS"

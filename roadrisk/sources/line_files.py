@@ -21,7 +21,7 @@ from roadrisk.sources.account import Account
 from roadrisk.sources.attributes import LANES, ONEWAY, SPEED
 from roadrisk.sources.names import ROAD_CLASS, found_column, given_column
 from roadrisk.sources.parts import Part, lost_reasons
-from roadrisk.sources.rows import checked_keep, left_out_rows
+from roadrisk.sources.rows import checked_keep, left_out_rows, met_values
 from roadrisk.sources.shapes import checked_lines, geometry_crs
 from roadrisk.sources.tables import Chunk, Table, tables_at
 
@@ -83,12 +83,14 @@ def parts_near(files: Sequence[LineFile]) -> Iterator[Part]:
     """The files a chunk at a time; rows are counted through all of them."""
     first_row = 0
     for file in files:
+        met: dict[str, set[str]] = {}
         for chunk in file.table.read([*file.columns.values(), *file.source.keep]):
-            yield _part(chunk, file, first_row)
+            met = met_values(chunk[0], file.source.keep, met)
+            yield _part(chunk, file, first_row, met)
             first_row += len(chunk[0])
 
 
-def _part(chunk: Chunk, file: LineFile, first_row: int) -> Part:
+def _part(chunk: Chunk, file: LineFile, first_row: int, met: dict[str, set[str]]) -> Part:
     attributes, every = chunk[0].reset_index(drop=True), np.asarray(chunk[1])
     left_out = left_out_rows(attributes, file.source.keep)
     asked = np.flatnonzero(left_out == "")
@@ -108,6 +110,7 @@ def _part(chunk: Chunk, file: LineFile, first_row: int) -> Part:
         left_out=Counter(left_out[left_out != ""].tolist()),
         outside=int((lines.reason == "").sum()) - len(inside),
         bounds=lines.bounds,
+        met=met,
     )
 
 

@@ -25,7 +25,8 @@ from roadrisk.sources.line_files import (
     sound_metres,
 )
 from roadrisk.sources.names import listed
-from roadrisk.sources.parts import account_of, lost_reasons
+from roadrisk.sources.parts import account_of, lost_reasons, met_of
+from roadrisk.sources.rows import check_kept
 from roadrisk.sources.streets import drawn, each_once, exploded
 from roadrisk.sources.tables import as_text
 
@@ -70,6 +71,7 @@ def read_lines(source: LineSource, grid: Grid) -> Lines:
     """
     files = line_files(source, grid)
     parts = list(parts_near(files))
+    check_kept(source.keep, met_of(parts, source.keep), source.where)
     name = source.name or "roads"
     check_overlap(account_of(name, parts), parts, files[0])
     every = pd.concat([p.kept for p in parts], ignore_index=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -23,6 +23,7 @@ class Part:
     rejected, left_out : rows by reason.
     outside : sound rows outside the grid.
     bounds : of all sound rows.
+    met : column of `keep` -> its values in the file so far.
     """
 
     rows: int
@@ -31,6 +32,7 @@ class Part:
     left_out: Counter[str]
     outside: int
     bounds: Bbox
+    met: dict[str, set[str]]
 
 
 def account_of(source: str, parts: Sequence[Part], left_out: Mapping[str, int] | None = None) -> Account:
@@ -56,3 +58,8 @@ def account_of(source: str, parts: Sequence[Part], left_out: Mapping[str, int] |
 def lost_reasons(account: Account) -> str:
     """`reason n` of every row rejected or left out."""
     return ", ".join(filter(None, (account.reasons, account.left_out_reasons)))
+
+
+def met_of(parts: Sequence[Part], columns: Iterable[str]) -> dict[str, set[str]]:
+    """Column of `keep` -> its values in all files."""
+    return {column: set[str]().union(*(p.met[column] for p in parts)) for column in columns}

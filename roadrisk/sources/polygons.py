@@ -16,8 +16,8 @@ from roadrisk.grid import FloatArray, Grid
 from roadrisk.source_settings import AreaSource
 from roadrisk.sources.account import Account
 from roadrisk.sources.names import given_column, listed
-from roadrisk.sources.parts import Part, account_of
-from roadrisk.sources.rows import checked_keep, left_out_rows
+from roadrisk.sources.parts import Part, account_of, met_of
+from roadrisk.sources.rows import check_kept, checked_keep, left_out_rows, met_values
 from roadrisk.sources.shapes import checked_polygons, geometry_crs
 from roadrisk.sources.tables import Chunk, Table, tables_at
 
@@ -69,6 +69,7 @@ def read_polygons(source: AreaSource, grid: Grid) -> Polygons:
         checked_keep(table, source.keep)
         parts += _parts(table, near, source, sum(p.rows for p in parts))
         said.append(f"{table.path.name}: {table.understood}")
+    check_kept(source.keep, met_of(parts, source.keep), source.where)
     account = account_of(source.name or "areas", parts)
     _check_inside(account, parts, source.where)
     kept = pd.concat([p.kept for p in parts], ignore_index=True)
@@ -111,12 +112,14 @@ def _numbers(values: pd.Series) -> FloatArray:
 
 
 def _parts(table: Table, near: Near, source: AreaSource, first_row: int) -> Iterator[_Part]:
+    met: dict[str, set[str]] = {}
     for chunk in table.read([*source.sums, *source.means, *source.keep]):
-        yield _part(chunk, near, source, first_row)
+        met = met_values(chunk[0], source.keep, met)
+        yield _part(chunk, near, source, first_row, met)
         first_row += len(chunk[0])
 
 
-def _part(chunk: Chunk, near: Near, source: AreaSource, first_row: int) -> _Part:
+def _part(chunk: Chunk, near: Near, source: AreaSource, first_row: int, met: dict[str, set[str]]) -> _Part:
     frame, wkb = chunk
     checked = checked_polygons(wkb, near)
     left_out = left_out_rows(frame, source.keep)
@@ -136,6 +139,7 @@ def _part(chunk: Chunk, near: Near, source: AreaSource, first_row: int) -> _Part
         left_out=Counter(left_out[~asked].tolist()),
         outside=int(sound.sum()) - len(used),
         bounds=checked.bounds,
+        met=met,
         area=checked.area[used],
         repaired=int(checked.repaired[used].sum()),
     )

@@ -22,10 +22,10 @@ from roadrisk.source_settings import TrafficSource
 from roadrisk.sources.account import Account
 from roadrisk.sources.lines import LISTED_AGAIN
 from roadrisk.sources.names import ROAD_CLASS, found_column, listed
-from roadrisk.sources.parts import Part, account_of
+from roadrisk.sources.parts import Part, account_of, met_of
 from roadrisk.sources.places import Places, has_lines, line_places, point_places
 from roadrisk.sources.positions import PositionEvidence, check_positions, lnglat_bounds, position_columns
-from roadrisk.sources.rows import checked_keep, left_out_rows
+from roadrisk.sources.rows import check_kept, checked_keep, left_out_rows, met_values
 from roadrisk.sources.shapes import geometry_crs
 from roadrisk.sources.streets import drawn
 from roadrisk.sources.tables import Chunk, Table, as_text, tables_at
@@ -137,6 +137,7 @@ def read_traffic(source: TrafficSource, grid: Grid, before: date | None) -> Traf
     parts = list(_parts(readings, _Wanted(source, on_lines, before)))
     if not sum(p.rows for p in parts):
         raise SourceError(f"{source.where} has columns but no rows; export it again")
+    check_kept(source.keep, met_of(parts, source.keep), source.where)
     check_positions([p.evidence for p in parts if p.evidence is not None], source)
     _check_counted(source, parts, readings[0].volume)
     kept = pd.concat([p.kept for p in parts], ignore_index=True)
@@ -176,12 +177,16 @@ def _reading(table: Table, source: TrafficSource, grid: Grid, on_lines: bool) ->
 def _parts(readings: Sequence[_Reading], wanted: _Wanted) -> Iterator[_Part]:
     first_row = 0
     for reading in readings:
+        met: dict[str, set[str]] = {}
         for chunk in reading.table.read([*reading.volume.columns, *wanted.source.keep, *reading.attributes]):
-            yield _part(chunk, reading, wanted, first_row)
+            met = met_values(chunk[0], wanted.source.keep, met)
+            yield _part(chunk, reading, wanted, first_row, met)
             first_row += len(chunk[0])
 
 
-def _part(chunk: Chunk, reading: _Reading, wanted: _Wanted, first_row: int) -> _Part:
+def _part(
+    chunk: Chunk, reading: _Reading, wanted: _Wanted, first_row: int, met: dict[str, set[str]]
+) -> _Part:
     frame = chunk[0]
     left_out = left_out_rows(frame, wanted.source.keep)
     asked = left_out == ""
@@ -216,6 +221,7 @@ def _part(chunk: Chunk, reading: _Reading, wanted: _Wanted, first_row: int) -> _
         left_out=Counter(left_out[left_out != ""].tolist()),
         outside=outside,
         bounds=places.bounds,
+        met=met,
         late=int(late.sum()),
         evidence=places.evidence,
         counted=int((found.reason == "").sum()),
