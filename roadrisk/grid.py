@@ -9,7 +9,7 @@ XYZ tiles.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
@@ -23,9 +23,6 @@ from roadrisk.errors import GridError
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-MAX_TILES = 50_000_000
-MERCATOR_LIMIT_DEG = 85.0511287798066  # atan(sinh(pi)): where the square of EPSG:3857 ends
-MERCATOR_HALF_M = math.pi * 6378137.0
 PART_SIDE_PX = 4096
 _AT_ONCE = 1 << 16  # points whose work space stays in the processor's cache
 
@@ -83,6 +80,7 @@ class Grid:
 
     Examples
     --------
+    >>> from roadrisk.gridding import grid_of_zoom
     >>> grid = grid_of_zoom(LngLatBbox(-93.7, 41.5, -93.5, 41.7), 14)
     >>> grid.shape, grid.tile_id(0, 0)
     ((13, 10), '14/3927/6100')
@@ -170,6 +168,7 @@ class Grid:
 
         Examples
         --------
+        >>> from roadrisk.gridding import grid_of_shape
         >>> grid = grid_of_shape(LngLatBbox(-93.7, 41.5, -93.5, 41.7), 4, 4)
         >>> left, bottom, right, top = grid.bounds
         >>> [a.tolist() for a in grid.locate([left, right], [top, bottom])]
@@ -194,6 +193,7 @@ class Grid:
 
         Examples
         --------
+        >>> from roadrisk.gridding import grid_of_shape
         >>> grid = grid_of_shape(LngLatBbox(-93.7, 41.5, -93.5, 41.7), 2, 2)
         >>> left, bottom, right, top = grid.bounds
         >>> [i.tolist() for _, i in grid.framed_index(np.array([left, right]), np.array([top, top]))]
@@ -211,12 +211,12 @@ class Grid:
         """The tile of each (longitude, latitude) in degrees, as `locate`."""
         lng, lat = np.asarray(lng, dtype=np.float64), np.asarray(lat, dtype=np.float64)
         if self.scheme == "zoom":
-            u, v = _unit_square(lng, lat)
+            u, v = unit_square(lng, lat)
             u *= 2.0**self.zoom_level
             v *= 2.0**self.zoom_level
             self._enframe(u, v)
             return self._within(v, u)
-        return self.locate(*_transformer("EPSG:4326", self.crs).transform(lng, lat))
+        return self.locate(*transformer("EPSG:4326", self.crs).transform(lng, lat))
 
     @property
     def zoom_level(self) -> int:
@@ -247,7 +247,7 @@ class Grid:
         ring_v = np.concatenate([np.zeros(pieces), t, np.ones(pieces), 1 - t, [0.0]])
         xs = left[:, None] + (right - left)[:, None] * ring_u
         ys = bottom[:, None] + (top - bottom)[:, None] * ring_v
-        xs, ys = _transformer(self.crs, crs).transform(xs.ravel(), ys.ravel())
+        xs, ys = transformer(self.crs, crs).transform(xs.ravel(), ys.ravel())
         rings = np.stack([xs, ys], axis=-1).reshape(len(rows), -1, 2)
         return np.asarray(shapely.polygons(rings))
 
@@ -258,7 +258,7 @@ class Grid:
         x, y = self._x(self.x0 + cols + 0.5), self._y(self.y0 + rows + 0.5)
         if crs is None or crs == self.crs:
             return x, y
-        return _transformer(self.crs, crs).transform(x, y)  # type: ignore[no-any-return]
+        return transformer(self.crs, crs).transform(x, y)  # type: ignore[no-any-return]
 
     def area_km2(self, rows: IntArray, cols: IntArray) -> FloatArray:
         """(N,) ground area of tiles [km2], from the projection's areal scale at their centres."""
@@ -277,6 +277,7 @@ class Grid:
     def parts(self, tile_size: int) -> list[Part]:
         """The files of a mosaic, in (row, col) order: squares of 4096 // tile_size tiles.
 
+        >>> from roadrisk.gridding import grid_of_zoom
         >>> grid = grid_of_zoom(LngLatBbox(-93.7, 41.5, -93.5, 41.7), 16)
         >>> grid.shape, len(grid.parts(256))
         ((50, 37), 12)
@@ -297,6 +298,7 @@ class Grid:
     def neighbours(self, row: int, col: int, reach: int = 1) -> list[tuple[int, int]]:
         """(row, col) of the tiles within `reach` steps, diagonals included, the tile itself not.
 
+        >>> from roadrisk.gridding import grid_of_zoom
         >>> grid_of_zoom(LngLatBbox(-93.7, 41.5, -93.5, 41.7), 14).neighbours(0, 0)
         [(0, 1), (1, 0), (1, 1)]
         """
@@ -397,92 +399,18 @@ class Grid:
 
     def _pieces_per_edge(self, crs: str) -> int:
         """Pieces an edge needs in `crs`; bending falls with their square, so one halving tells."""
-        transformer = _transformer(self.crs, crs)
+        to_crs = transformer(self.crs, crs).transform
         tolerance = 1e-7 if _is_geographic(crs) else 1e-3
         rows = np.array([0, 0, self.rows - 1, self.rows - 1, self.rows // 2])
         cols = np.array([0, self.cols - 1, 0, self.cols - 1, self.cols // 2])
         x, y = self._x(self.x0 + cols), self._y(self.y0 + rows)
         bend = 0.0
         for dx, dy in ((self.cell, 0.0), (0.0, -self.cell)):
-            (ax, ay), (mx, my), (bx, by) = (
-                transformer.transform(x + f * dx, y + f * dy) for f in (0.0, 0.5, 1.0)
-            )
+            (ax, ay), (mx, my), (bx, by) = (to_crs(x + f * dx, y + f * dy) for f in (0.0, 0.5, 1.0))
             # distance of the true middle from the chord: an edge may be straight and yet unevenly spaced
             across = np.abs((bx - ax) * (my - ay) - (by - ay) * (mx - ax)) / np.hypot(bx - ax, by - ay)
             bend = max(bend, float(across.max()))
         return max(1, math.ceil(math.sqrt(bend / tolerance)))
-
-
-def grid_of_zoom(bbox: LngLatBbox, zoom: int) -> Grid:
-    """The XYZ tiles of a box, as `mercantile.tiles` gives them.
-
-    Raises
-    ------
-    GridError : zoom outside 0 to 24, or a box that makes no grid.
-    """
-    if not 0 <= zoom <= 24:
-        raise GridError(f"zoom {zoom} is not between 0 and 24")
-    box = checked_bbox(bbox)
-    if max(abs(box.south), abs(box.north)) > MERCATOR_LIMIT_DEG:
-        raise GridError(
-            f"latitude {max(box.south, box.north, key=abs):g} is beyond the Web Mercator limit of 85.0511; "
-            "use --cell with a polar --crs"
-        )
-    world = 2**zoom
-    # like mercantile.tiles: the box is open to the east and south by 1e-11 degrees
-    u, v = _unit_square(np.array([box.west, box.east - 1e-11]), np.array([box.north, box.south + 1e-11]))
-    epsilon = 1e-14
-    x = np.clip(np.floor((u + epsilon) * world), 0, world - 1).astype(int)
-    y = np.clip(np.floor((v + epsilon) * world), 0, world - 1).astype(int)
-    return _checked_size(
-        Grid(
-            scheme="zoom",
-            crs="EPSG:3857",
-            origin_x=-MERCATOR_HALF_M,
-            origin_y=MERCATOR_HALF_M,
-            cell=2 * MERCATOR_HALF_M / world,
-            x0=int(x[0]),
-            y0=int(y[0]),
-            rows=int(y[1] - y[0] + 1),
-            cols=int(x[1] - x[0] + 1),
-            zoom=zoom,
-        )
-    )
-
-
-def grid_of_cell(bbox: LngLatBbox, cell: float, crs: str | None = None) -> Grid:
-    """Square cells whose edges are at multiples of `cell` from the CRS origin.
-
-    Parameters
-    ----------
-    cell : side of a tile, CRS units.
-    crs : a projected CRS; without it the UTM zone of the box's centre.
-    """
-    box = checked_bbox(bbox)
-    if not (math.isfinite(cell) and cell > 0):
-        raise GridError(f"a cell of {cell:g} metres makes no tiles; give --cell a length above 0")
-    crs = _projected(crs, box)
-    left, bottom, right, top = _projected_bounds(box, crs)
-    x0, x1 = math.floor(left / cell + 1e-9), math.ceil(right / cell - 1e-9)
-    y0, y1 = math.floor(-top / cell + 1e-9), math.ceil(-bottom / cell - 1e-9)
-    return _checked_size(Grid("cell", crs, 0.0, 0.0, float(cell), x0, y0, max(1, y1 - y0), max(1, x1 - x0)))
-
-
-def grid_of_shape(bbox: LngLatBbox, rows: int, cols: int, crs: str | None = None) -> Grid:
-    """The box cut into `rows` x `cols` equal square tiles.
-
-    Pixels are square, so the shorter side of the box is widened evenly on both ends.
-    """
-    box = checked_bbox(bbox)
-    if rows < 1 or cols < 1:
-        raise GridError(
-            f"a shape of {rows}x{cols} makes no tiles; give --shape two numbers above 0, as in 4x4"
-        )
-    crs = _projected(crs, box)
-    left, bottom, right, top = _projected_bounds(box, crs)
-    cell = max((right - left) / cols, (top - bottom) / rows)
-    west, north = (left + right - cell * cols) / 2, (top + bottom + cell * rows) / 2
-    return _checked_size(Grid("shape", crs, west, north, cell, 0, 0, rows, cols))
 
 
 def tiles_per_part(tile_size: int) -> int:
@@ -501,107 +429,16 @@ def tiles_per_part(tile_size: int) -> int:
     return PART_SIDE_PX // tile_size
 
 
-def checked_bbox(values: Sequence[float]) -> LngLatBbox:
-    """West, south, east, north in degrees, or an error that says what is wrong with them.
-
-    >>> checked_bbox([-93.5, 41.5, -93.7, 41.7])
-    Traceback (most recent call last):
-    ...
-    roadrisk.errors.GridError: --bbox -93.5 41.5 -93.7 41.7 has west right of east; the order is W S E N
-    """
-    if len(values) != 4:
-        raise GridError(f"a box has four numbers, west south east north; {len(values)} given")
-    west, south, east, north = box = LngLatBbox(*(float(v) for v in values))
-    said = f"--bbox {west:g} {south:g} {east:g} {north:g}"
-    if not all(math.isfinite(v) for v in box):
-        raise GridError(f"{said} has a number that is not finite")
-    if west > 180 or east > 180:
-        raise GridError(
-            f"{said} crosses the antimeridian; cut it in two at longitude 180 and make a dataset of each"
-            if west <= 180 < east <= 540
-            else f"{said} is outside the world: longitudes end at 180"
-        )
-    if max(abs(west), abs(east)) > 180 or max(abs(south), abs(north)) > 90:
-        swapped = max(abs(south), abs(north)) <= 180 and max(abs(west), abs(east)) <= 90
-        hint = "; latitude and longitude look swapped: the order is W S E N" if swapped else ""
-        raise GridError(f"{said} is outside the world, -180 -90 180 90{hint}")
-    if west > 0 > east and west - east > 180:
-        raise GridError(
-            f"{said} crosses the antimeridian; cut it in two at longitude 180 and make a dataset of each"
-        )
-    if west > east:
-        raise GridError(f"{said} has west right of east; the order is W S E N")
-    if south > north:
-        raise GridError(f"{said} has south above north; the order is W S E N")
-    if west == east or south == north:
-        raise GridError(f"{said} is empty: it has no width or no height")
-    return box
-
-
-def tiles_in(grid: Grid, bbox: LngLatBbox) -> int:
-    """Number of the grid's tiles whose centre lies inside the box."""
-    count = 0
-    for rows, cols in _row_bands(grid):
-        lng, lat = grid.centres(rows, cols, "EPSG:4326")
-        inside = (lng >= bbox.west) & (lng < bbox.east) & (lat >= bbox.south) & (lat < bbox.north)
-        count += int(inside.sum())
-    return count
-
-
-def _row_bands(grid: Grid, tiles: int = 1_000_000) -> Iterator[tuple[IntArray, IntArray]]:
-    step = max(1, tiles // grid.cols)
-    for first in range(0, grid.rows, step):
-        index = np.arange(first * grid.cols, min(first + step, grid.rows) * grid.cols, dtype=np.int64)
-        yield index // grid.cols, index % grid.cols
-
-
-def _checked_size(grid: Grid) -> Grid:
-    if grid.size > MAX_TILES:
-        raise GridError(
-            f"{grid.rows:,} x {grid.cols:,} = {grid.size:,} tiles; the most is {MAX_TILES:,}: "
-            "use a smaller box or larger tiles"
-        )
-    return grid
-
-
-def _unit_square(lng: FloatArray, lat: FloatArray) -> tuple[FloatArray, FloatArray]:
+def unit_square(lng: FloatArray, lat: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Mercantile's `_xy`: the world as a unit square, y down."""
     with np.errstate(divide="ignore", invalid="ignore"):
         sin_lat = np.sin(np.radians(lat))
         return lng / 360.0 + 0.5, 0.5 - 0.25 * np.log((1.0 + sin_lat) / (1.0 - sin_lat)) / math.pi
 
 
-def _projected(crs: str | None, box: LngLatBbox) -> str:
-    from pyproj import CRS
-    from pyproj.exceptions import CRSError
-
-    if crs is None:
-        lng, lat = (box.west + box.east) / 2, (box.south + box.north) / 2
-        zone = min(int((lng + 180) // 6) + 1, 60)
-        return f"EPSG:{(32600 if lat >= 0 else 32700) + zone}"
-    try:
-        parsed = CRS.from_user_input(crs)
-    except CRSError:
-        raise GridError(f"--crs {crs} is not a CRS that PROJ knows; write it as EPSG:32615") from None
-    authority = parsed.to_authority()
-    if authority is None:
-        raise GridError(f"--crs {crs} has no EPSG code; give one that has, as in EPSG:32615")
-    if not parsed.is_projected or abs(parsed.axis_info[0].unit_conversion_factor - 1) > 1e-12:
-        raise GridError(
-            f"--crs {crs} is not in metres; use a projected one such as the UTM zone (leave --crs out)"
-        )
-    return ":".join(authority)
-
-
-def _projected_bounds(box: LngLatBbox, crs: str) -> Bbox:
-    bounds = Bbox(*_transformer("EPSG:4326", crs).transform_bounds(*box, densify_pts=101))
-    if not all(math.isfinite(v) for v in bounds):
-        raise GridError(f"the box lies outside the area where {crs} is defined; choose another --crs")
-    return bounds
-
-
 @lru_cache(maxsize=64)
-def _transformer(source: str, target: str) -> Any:
+def transformer(source: str, target: str) -> Any:
+    """The pyproj transformer between two CRSs, x before y."""
     from pyproj import Transformer
 
     return Transformer.from_crs(source, target, always_xy=True)

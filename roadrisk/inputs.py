@@ -19,7 +19,8 @@ from roadrisk.columns import Column
 from roadrisk.dataset import Dataset, read_dataset
 from roadrisk.errors import DatasetError, SourceError
 from roadrisk.files import digest_of, sha256_of
-from roadrisk.grid import FloatArray, IntArray, LngLatBbox, grid_of_shape
+from roadrisk.grid import FloatArray, IntArray, LngLatBbox
+from roadrisk.gridding import grid_of_shape
 from roadrisk.learning.pictures import FilePictures, MosaicPictures, Pictures, file_inside, picture_of
 from roadrisk.maps.scored import GivenShapes, GridTiles, Places, given_points
 from roadrisk.sources.tables import checked_names

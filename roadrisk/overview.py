@@ -39,7 +39,8 @@ def vrt_path(view: str) -> str:
 def overview_pixels(grid: Grid, tile_size: int) -> int:
     """Pixels along the side of a tile in the overview: a power of two, the whole at most 4096 if it can.
 
-    >>> from roadrisk.grid import grid_of_zoom, LngLatBbox
+    >>> from roadrisk.grid import LngLatBbox
+    >>> from roadrisk.gridding import grid_of_zoom
     >>> overview_pixels(grid_of_zoom(LngLatBbox(-93.7, 41.5, -93.5, 41.7), 16), 256)
     64
     """

@@ -19,7 +19,8 @@ from pydantic.dataclasses import dataclass
 
 from roadrisk.columns import word
 from roadrisk.errors import RegionError
-from roadrisk.grid import Grid, checked_bbox, grid_of_cell, grid_of_shape, grid_of_zoom, tiles_per_part
+from roadrisk.grid import Grid, tiles_per_part
+from roadrisk.gridding import checked_bbox, grid_of_cell, grid_of_shape, grid_of_zoom
 from roadrisk.schema import checked
 from roadrisk.source_settings import (
     STRICT,

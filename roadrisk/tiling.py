@@ -28,7 +28,8 @@ from roadrisk.dataset import (
 )
 from roadrisk.errors import RegionError
 from roadrisk.files import digest_of, identity_of
-from roadrisk.grid import FloatArray, Grid, LngLatBbox, Part, tiles_in
+from roadrisk.grid import FloatArray, Grid, LngLatBbox, Part
+from roadrisk.gridding import tiles_in
 from roadrisk.joining import (
     Facts,
     Joined,

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from roadrisk.grid import Grid, LngLatBbox, grid_of_cell
+from roadrisk.grid import Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell
 from roadrisk.source_settings import EventSource
 from roadrisk.sources import events as reading
 from roadrisk.sources.events import Events, weighted

@@ -8,7 +8,8 @@ import shapely
 from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 
-from roadrisk.grid import Grid, LngLatBbox, grid_of_cell, grid_of_shape, grid_of_zoom
+from roadrisk.grid import Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell, grid_of_shape, grid_of_zoom
 
 BOX = LngLatBbox(-71.2, 42.3, -71.15, 42.33)
 GRIDS = [grid_of_cell(BOX, 500), grid_of_zoom(BOX, 15), grid_of_shape(BOX, 5, 7)]

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from roadrisk.columns import Column
-from roadrisk.grid import Grid, LngLatBbox, grid_of_cell
+from roadrisk.grid import Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell
 from roadrisk.maps.page import Overview
 from roadrisk.maps.scored import About, GridTiles, Places, Scored, scored_tiles
 

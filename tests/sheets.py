@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.warp import reproject
 
-from roadrisk.grid import Grid, LngLatBbox, grid_of_cell
+from roadrisk.grid import Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell
 
 GRID = grid_of_cell(LngLatBbox(-71.01, 42.30, -70.99, 42.32), 250)
 PLACE = Affine(1, 0, GRID.bounds.left, 0, -1, GRID.bounds.top)

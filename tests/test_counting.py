@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from roadrisk.errors import SourceError
 from roadrisk.features.counting import count_events
-from roadrisk.grid import Grid, LngLatBbox, grid_of_cell, grid_of_shape, grid_of_zoom
+from roadrisk.grid import Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell, grid_of_shape, grid_of_zoom
 
 DES_MOINES = LngLatBbox(-93.7, 41.5, -93.5, 41.7)
 WORLD = LngLatBbox(-180, -85, 180, 85)

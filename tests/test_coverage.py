@@ -15,7 +15,8 @@ from pyproj import Transformer
 from roadrisk.errors import SourceError
 from roadrisk.geometry.closing import closed_share, marked, raster_of
 from roadrisk.geometry.polygons import share_inside
-from roadrisk.grid import FloatArray, Grid, LngLatBbox, grid_of_cell, grid_of_zoom
+from roadrisk.grid import FloatArray, Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell, grid_of_zoom
 from roadrisk.source_settings import Coverage, EventSource, LineSource, TableSource
 from roadrisk.sources.coverage import COVERED, read_coverage, read_outline
 

@@ -16,7 +16,8 @@ import shapely
 from pyproj import CRS
 
 from roadrisk.dataset import write_tiles
-from roadrisk.grid import Grid, LngLatBbox, grid_of_cell, grid_of_shape, grid_of_zoom
+from roadrisk.grid import Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell, grid_of_shape, grid_of_zoom
 
 DES_MOINES = LngLatBbox(-93.7, 41.5, -93.5, 41.7)
 GRIDS = [grid_of_cell(DES_MOINES, 333.3), grid_of_zoom(DES_MOINES, 14), grid_of_shape(DES_MOINES, 4, 3)]

@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 
 import roadrisk.sources.demo as demo
 from roadrisk.errors import SourceError, UsageError
-from roadrisk.grid import grid_of_cell, tiles_in
+from roadrisk.gridding import grid_of_cell, tiles_in
 from roadrisk.region import read_region
 from roadrisk.sources.demo import made_up_metro
 from roadrisk.sources.demo_city import (

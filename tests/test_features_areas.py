@@ -15,7 +15,8 @@ from pyproj import Transformer
 
 from roadrisk.errors import SourceError, UsageError
 from roadrisk.features.areas import AreaFacts, area_columns
-from roadrisk.grid import FloatArray, Grid, LngLatBbox, grid_of_cell
+from roadrisk.grid import FloatArray, Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell
 from roadrisk.source_settings import AreaSource
 from roadrisk.sources.account import Account
 from roadrisk.sources.polygons import Polygons, read_polygons

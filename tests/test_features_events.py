@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import geopandas
@@ -9,15 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from event_examples import GRID, dated, events_at, read_events
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyproj import Transformer
 
 from roadrisk.columns import Column
 from roadrisk.errors import SourceError
 from roadrisk.features.counting import count_events
 from roadrisk.features.events import event_columns, smoothed
 from roadrisk.features.windows import Windows
-from roadrisk.grid import LngLatBbox, grid_of_cell
+from roadrisk.grid import LngLatBbox
+from roadrisk.gridding import grid_of_cell
 from roadrisk.source_settings import EventSource
 from roadrisk.sources.events import Events, weighted
 
@@ -100,6 +103,28 @@ def named(events: Events, windows: Windows = BOTH, **settings: Any) -> dict[str,
     """The columns of events by name."""
     columns = event_columns(events, GRID, windows, EventSource("crashes.csv", **settings))
     return {column.name: (column, values) for column, values in columns}
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.tuples(st.floats(0.001, 0.999), st.floats(0.001, 0.999)), min_size=1, max_size=30),
+    st.sampled_from(["EPSG:4326", "EPSG:26986", "EPSG:3857", "EPSG:5070"]),
+    st.randoms(use_true_random=False),
+)
+def test_no_total_depends_on_the_crs_or_the_order_of_a_file(
+    some: list[tuple[float, float]], crs: str, random: Any
+) -> None:
+    x, y = LEFT + np.array(some)[:, 0] * (RIGHT - LEFT), BOTTOM + np.array(some)[:, 1] * (TOP - BOTTOM)
+    # a point within a millimetre of an edge may end on its other side
+    clear = np.all([np.abs((v / 1000) - np.round(v / 1000)) > 1e-6 for v in (x - LEFT, TOP - y)], axis=0)
+    x, y = np.append(x[clear], LEFT + 500), np.append(y[clear], TOP - 500)
+    there = Transformer.from_crs(GRID.crs, crs, always_xy=True).transform(x, y)
+    order = random.sample(range(len(x)), len(x))
+    path = Path(mkdtemp()) / "events.parquet"
+    pd.DataFrame({"x": there[0][order], "y": there[1][order], "date": "2023-05-05"}).to_parquet(path)
+    events = read_events(EventSource(str(path), x="x", y="y", crs=crs), GRID)
+    ((_, counts),) = event_columns(events, GRID, Windows(None, (date(2023, 5, 5), date(2023, 5, 6))), SOURCE)
+    np.testing.assert_array_equal(counts, count_events(GRID, x, y).ravel())
 
 
 def test_weights_are_summed_beside_the_counts() -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from roadrisk.features.network import Junctions, junctions, network_columns
-from roadrisk.grid import FloatArray, Grid, LngLatBbox, grid_of_cell, grid_of_zoom
+from roadrisk.grid import FloatArray, Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell, grid_of_zoom
 from roadrisk.source_settings import LineSource
 from roadrisk.sources.account import Account
 from roadrisk.sources.lines import Lines, read_lines

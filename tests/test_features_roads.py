@@ -14,7 +14,8 @@ from line_examples import BOX, GRIDS, ground_m, lines_of, placed
 from pyproj import Transformer
 
 from roadrisk.features.roads import road_columns, share_far_from_lines, tiles_without
-from roadrisk.grid import FloatArray, Grid, LngLatBbox, grid_of_cell, grid_of_zoom
+from roadrisk.grid import FloatArray, Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell, grid_of_zoom
 from roadrisk.region import LineSource
 from roadrisk.sources.account import Account
 from roadrisk.sources.lines import Lines, read_lines

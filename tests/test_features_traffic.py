@@ -17,7 +17,8 @@ from pyproj import Geod, Transformer
 from roadrisk.columns import Column
 from roadrisk.errors import SourceError
 from roadrisk.features.traffic import TrafficFacts, traffic_columns
-from roadrisk.grid import FloatArray, Grid, LngLatBbox, grid_of_cell, grid_of_zoom
+from roadrisk.grid import FloatArray, Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell, grid_of_zoom
 from roadrisk.source_settings import LineSource, TrafficSource
 from roadrisk.sources.lines import Lines, read_lines
 from roadrisk.sources.traffic import read_traffic

@@ -12,7 +12,8 @@ from line_examples import GEOD, GRIDS, anywhere, ground_m, lines, lines_of, plac
 
 from roadrisk.geometry.ground import ground_distances
 from roadrisk.geometry.lines import LinePieces, split_lines, vertices
-from roadrisk.grid import Bbox, FloatArray, Grid, LngLatBbox, grid_of_cell, grid_of_shape, grid_of_zoom
+from roadrisk.grid import Bbox, FloatArray, Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell, grid_of_shape, grid_of_zoom
 
 NORTH = LngLatBbox(24.0, 84.9, 24.4, 84.95)
 # sides that are no whole number of anything, so that grid lines come out a hair beside themselves

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pyproj import CRS, Geod
 
 from roadrisk.geometry.near import NOWHERE, Near, box_around, near_grid, planar_areas
-from roadrisk.grid import Grid, LngLatBbox, grid_of_cell, grid_of_zoom
+from roadrisk.grid import Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell, grid_of_zoom
 
 BOX = LngLatBbox(-71.35, 42.20, -70.95, 42.42)
 GRIDS = [grid_of_cell(BOX, 250), grid_of_zoom(BOX, 12)]

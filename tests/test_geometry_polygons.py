@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roadrisk.geometry.polygons import covered_shares, split_polygons
-from roadrisk.grid import FloatArray, Grid, LngLatBbox, grid_of_cell, grid_of_shape, grid_of_zoom
+from roadrisk.grid import FloatArray, Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell, grid_of_shape, grid_of_zoom
 
 BOX = LngLatBbox(-71.2, 42.3, -71.15, 42.33)
 GRIDS = [

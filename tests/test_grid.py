@@ -14,16 +14,8 @@ from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 
 from roadrisk.errors import GridError
-from roadrisk.grid import (
-    Grid,
-    LngLatBbox,
-    checked_bbox,
-    grid_of_cell,
-    grid_of_shape,
-    grid_of_zoom,
-    tiles_in,
-    tiles_per_part,
-)
+from roadrisk.grid import Grid, LngLatBbox, tiles_per_part
+from roadrisk.gridding import checked_bbox, grid_of_cell, grid_of_shape, grid_of_zoom, tiles_in
 
 DES_MOINES = LngLatBbox(-93.7, 41.5, -93.5, 41.7)
 zooms = st.integers(0, 22)

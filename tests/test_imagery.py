@@ -16,7 +16,8 @@ from rasterio.enums import ColorInterp
 from sheets import GRID, sheet
 
 from roadrisk.errors import SourceError
-from roadrisk.grid import Grid, LngLatBbox, grid_of_cell, grid_of_zoom
+from roadrisk.grid import Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell, grid_of_zoom
 from roadrisk.sources.imagery import Sheets, found_sheets
 
 LEFT, _, _, TOP = GRID.bounds

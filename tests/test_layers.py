@@ -22,7 +22,8 @@ from scored_examples import ABOUT, FACTS, GRID, facts, overview, score_columns, 
 
 from roadrisk.errors import LayerError
 from roadrisk.files import TEMPORARY
-from roadrisk.grid import LngLatBbox, grid_of_zoom
+from roadrisk.grid import LngLatBbox
+from roadrisk.gridding import grid_of_zoom
 from roadrisk.maps import layers
 from roadrisk.maps.fields import field_aliases, field_description
 from roadrisk.maps.layers import WRITERS, write_layers

@@ -31,7 +31,8 @@ import roadrisk.grid
 import roadrisk.overview
 from roadrisk.cutting import CutView, cut_view, disk_needed, estimate
 from roadrisk.errors import DatasetError, SourceError
-from roadrisk.grid import Grid, LngLatBbox, Part, grid_of_cell, grid_of_zoom
+from roadrisk.grid import Grid, LngLatBbox, Part
+from roadrisk.gridding import grid_of_cell, grid_of_zoom
 from roadrisk.mosaic import MosaicReader, Picture, coverage_of, part_of, part_path, write_picture
 from roadrisk.overview import overview_pixels, shrunken, vrt_files, write_overview, write_vrt
 from roadrisk.sources.imagery import found_sheets

@@ -19,7 +19,8 @@ from pyproj import Transformer
 from scored_examples import ABOUT, GRID, HOSTILE, overview, scored_at, scored_grid
 
 from roadrisk.errors import LayerError
-from roadrisk.grid import LngLatBbox, grid_of_cell, grid_of_zoom
+from roadrisk.grid import LngLatBbox
+from roadrisk.gridding import grid_of_cell, grid_of_zoom
 from roadrisk.maps.page import (
     PAGE_LIMIT_BYTES,
     STEP_DEG,

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from roadrisk.errors import RoadriskError, SourceError
-from roadrisk.grid import Grid, LngLatBbox, grid_of_cell, grid_of_zoom
+from roadrisk.grid import Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell, grid_of_zoom
 from roadrisk.source_settings import EventSource
 from roadrisk.sources import tables
 from roadrisk.sources.account import Account

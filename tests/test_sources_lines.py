@@ -18,7 +18,8 @@ from pyproj import Geod
 
 from roadrisk.errors import SourceError
 from roadrisk.features.roads import road_columns
-from roadrisk.grid import Grid, LngLatBbox, grid_of_cell
+from roadrisk.grid import Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell
 from roadrisk.region import LineSource
 from roadrisk.sources import tables
 from roadrisk.sources.lines import Lines, joined_lines, read_lines

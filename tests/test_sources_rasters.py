@@ -17,7 +17,8 @@ from pyproj import Transformer
 from rasterio.windows import Window
 
 from roadrisk.errors import SourceError
-from roadrisk.grid import Grid, LngLatBbox, grid_of_cell
+from roadrisk.grid import Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell
 from roadrisk.source_settings import RasterSource
 from roadrisk.sources import rasters
 from roadrisk.sources.rasters import raster_columns

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roadrisk.errors import SourceError
-from roadrisk.grid import LngLatBbox, grid_of_cell
+from roadrisk.grid import LngLatBbox
+from roadrisk.gridding import grid_of_cell
 from roadrisk.source_settings import TrafficSource
 from roadrisk.sources.lines import LISTED_AGAIN
 from roadrisk.sources.traffic import Traffic, read_traffic

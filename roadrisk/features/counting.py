@@ -27,7 +27,8 @@ def count_events(grid: Grid, x: FloatArray, y: FloatArray, weight: FloatArray | 
 
     Examples
     --------
-    >>> from roadrisk.grid import LngLatBbox, grid_of_shape
+    >>> from roadrisk.grid import LngLatBbox
+    >>> from roadrisk.gridding import grid_of_shape
     >>> grid = grid_of_shape(LngLatBbox(-93.7, 41.5, -93.5, 41.7), 2, 2)
     >>> left, bottom, right, top = grid.bounds
     >>> count_events(grid, np.array([left, left, right]), np.array([top, top, top])).tolist()

@@ -82,7 +82,8 @@ class _Clusters:
 def raster_of(grid: Grid, reach_m: float) -> Raster:
     """Sub-cells fine enough for a reach in ground metres.
 
-    >>> from roadrisk.grid import LngLatBbox, grid_of_cell
+    >>> from roadrisk.grid import LngLatBbox
+    >>> from roadrisk.gridding import grid_of_cell
     >>> raster_of(grid_of_cell(LngLatBbox(-71.2, 42.3, -71.1, 42.4), 1000), 500).per_tile
     16
     """

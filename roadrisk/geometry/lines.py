@@ -109,7 +109,8 @@ def split_lines(grid: Grid, coordinates: FloatArray, offsets: IntArray) -> LineP
 
     Examples
     --------
-    >>> from roadrisk.grid import LngLatBbox, grid_of_cell
+    >>> from roadrisk.grid import LngLatBbox
+    >>> from roadrisk.gridding import grid_of_cell
     >>> grid = grid_of_cell(LngLatBbox(-71.2, 42.3, -71.1, 42.4), 1000)
     >>> left, bottom, right, top = grid.bounds
     >>> line = np.array([[left - 500, top - 10], [left + 1500, top - 10]])

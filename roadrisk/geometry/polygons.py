@@ -68,7 +68,8 @@ def split_polygons(grid: Grid, geometry: NDArray[Any]) -> AreaPieces:
 
     Examples
     --------
-    >>> from roadrisk.grid import LngLatBbox, grid_of_cell
+    >>> from roadrisk.grid import LngLatBbox
+    >>> from roadrisk.gridding import grid_of_cell
     >>> grid = grid_of_cell(LngLatBbox(-71.2, 42.3, -71.1, 42.4), 1000)
     >>> left, bottom, right, top = grid.bounds
     >>> pieces = split_polygons(grid, np.array([shapely.box(left - 9, top - 500, left + 1200, top + 9)]))

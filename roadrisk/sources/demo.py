@@ -26,7 +26,8 @@ from rasterio.windows import Window
 
 from roadrisk.errors import SourceError, UsageError
 from roadrisk.files import TEMPORARY
-from roadrisk.grid import FloatArray, IntArray, LngLatBbox, grid_of_cell
+from roadrisk.grid import FloatArray, IntArray, LngLatBbox
+from roadrisk.gridding import grid_of_cell
 from roadrisk.sources.demo_city import (
     SQUARE_M,
     CityPlan,

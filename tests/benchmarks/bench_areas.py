@@ -15,7 +15,8 @@ import pytest
 import shapely
 
 from roadrisk.geometry.polygons import split_polygons
-from roadrisk.grid import FloatArray, Grid, LngLatBbox, grid_of_cell
+from roadrisk.grid import FloatArray, Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell
 from roadrisk.source_settings import Coverage, LineSource
 from roadrisk.sources.coverage import read_coverage
 

@@ -52,7 +52,8 @@ def measured(benchmark: Any, capsys: Any, script: str, *arguments: object) -> di
 
 COUNT = """
 from roadrisk.features.counting import count_events
-from roadrisk.grid import LngLatBbox, grid_of_cell
+from roadrisk.grid import LngLatBbox
+from roadrisk.gridding import grid_of_cell
 
 grid = grid_of_cell(LngLatBbox(-93.9, 41.4, -93.3, 41.85), 160)
 rng = np.random.default_rng(0)
@@ -113,7 +114,8 @@ def test_tiles_geopandas(benchmark: Any, capsys: Any, tmp_path: Path) -> None:
 
 SOURCES = """
 import geopandas, pandas as pd, shapely
-from roadrisk.grid import LngLatBbox, grid_of_cell
+from roadrisk.grid import LngLatBbox
+from roadrisk.gridding import grid_of_cell
 
 folder = Path(sys.argv[1])
 grid = grid_of_cell(LngLatBbox(-94.0, 41.2, -92.8, 42.1), 100)
@@ -203,7 +205,8 @@ def crash_file(path: Path, rows: int) -> Path:
 
 
 EVENTS_ROADRISK = """
-from roadrisk.grid import LngLatBbox, grid_of_cell
+from roadrisk.grid import LngLatBbox
+from roadrisk.gridding import grid_of_cell
 from roadrisk.source_settings import EventSource
 from roadrisk.sources.events import read_events
 

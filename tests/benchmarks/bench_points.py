@@ -13,7 +13,8 @@ import pytest
 import shapely
 
 from roadrisk.features.counting import count_events
-from roadrisk.grid import Grid, LngLatBbox, grid_of_cell
+from roadrisk.grid import Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell
 
 POINTS = 10_000_000
 GROUP = "10 million points into 100,000 tiles"

@@ -15,7 +15,8 @@ from bench_points import duckdb_with_spatial
 from roadrisk.features.network import junctions
 from roadrisk.features.roads import road_columns
 from roadrisk.geometry.lines import ground_lengths, split_lines
-from roadrisk.grid import FloatArray, Grid, IntArray, LngLatBbox, grid_of_cell
+from roadrisk.grid import FloatArray, Grid, IntArray, LngLatBbox
+from roadrisk.gridding import grid_of_cell
 from roadrisk.source_settings import LineSource
 from roadrisk.sources.lines import read_lines
 

@@ -18,7 +18,8 @@ from rasterio.vrt import WarpedVRT
 
 from roadrisk.cutting import cut_view
 from roadrisk.geometry.lines import split_lines
-from roadrisk.grid import Grid, LngLatBbox, grid_of_cell
+from roadrisk.grid import Grid, LngLatBbox
+from roadrisk.gridding import grid_of_cell
 from roadrisk.mosaic import MosaicReader
 from roadrisk.sources.demo import Metro, made_up_metro
 from roadrisk.sources.imagery import found_sheets
