@@ -131,7 +131,8 @@ def _tallies(events: Events, windows: Windows) -> list[_Tally]:
         role = "label" if suffix == "label" else "feature"
         said = window or events.period
         dates = (said[0].isoformat(), said[1].isoformat()) if said else None
-        when = f"from {dates[0]} to before {dates[1]}" if dates else "at no known date"
+        when = f" from {dates[0]} to before {dates[1]}" if dates else ""
+        unit, noun = ("events", "Events") if events.first is not None else ("points", "Points")
         name = f"{events.name}_{suffix}"
 
         def column(end: str, unit: str, what: str) -> Column:
@@ -141,19 +142,19 @@ def _tallies(events: Events, windows: Windows) -> list[_Tally]:
                 unit=unit,
                 role=role,  # type: ignore[arg-type]  # noqa: B023
                 combine="sum",
-                meaning=f"{what} of {events.name} in the tile {when}.",  # noqa: B023
+                meaning=f"{what} of {events.name} in the tile{when}.",  # noqa: B023
                 source=events.name,
                 window=dates,  # noqa: B023
             )
 
-        tallies.append(_Tally(column("", "events", "Events"), window))
+        tallies.append(_Tally(column("", unit, noun), window))
         if events.weights is not None:
-            made = column("_weighted", "weighted events", "Events, weighted by severity,")
+            made = column("_weighted", f"weighted {unit}", f"{noun}, weighted by severity,")
             tallies.append(_Tally(made, window, weighted=True))
         for by, kinds in events.kinds.items():
             for kind in kinds:
-                what = f"Events with {by} {kind}" if kind else f"Events with {by}"
-                made = column(f"_{word(by)}" + (f"_{kind}" if kind else ""), "events", what)
+                what = f"{noun} with {by} {kind}" if kind else f"{noun} with {by}"
+                made = column(f"_{word(by)}" + (f"_{kind}" if kind else ""), unit, what)
                 tallies.append(_Tally(made, window, kind=(f"by_{by}", kind)))
     return tallies
 
@@ -192,7 +193,7 @@ def _kernel_column(past: Column, bandwidth_m: float) -> Column:
     return replace(
         past,
         name=f"{past.name}_kernel_{bandwidth_m:g}m".replace(".", "_"),
-        unit="events/km2",
+        unit=f"{past.unit}/km2",
         combine="none",
         meaning=f"{past.meaning.removesuffix('.')}, smoothed by a Gaussian of {bandwidth_m:g} m.",
     )
