@@ -45,7 +45,7 @@ def records(region: Region) -> Iterator[Records]:
 def boston(region: Region, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Inner Boston, without the sources that lie elsewhere."""
     here = [source for source in region.crashes if source.name in ("massdot_2024", "massdot_boston")]
-    inner = replace(region, bbox=BOX, crashes=tuple(here))
+    inner = replace(region, bbox=BOX, crashes=tuple(here), drop_uncovered=True)
     return tile(inner, tmp_path_factory.mktemp("boston") / "boston").dataset
 
 
