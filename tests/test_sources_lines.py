@@ -547,3 +547,11 @@ def test_an_extract_of_openstreetmap(shared_data: Path) -> None:
     assert known == {"lanes": 511, "speed_kmh": 726, "oneway": 385}
     names = [column.name for column, _ in road_columns(lines, grid)]
     assert {"road_m_residential", "road_m_lanes_2", "road_m_speed_to_30", "road_turn_deg"} <= set(names)
+
+
+def test_lines_without_a_class_are_said(tmp_path: Path) -> None:
+    """Their metres are in `road_m` and in no column of a class."""
+    path = write(tmp_path, [STREET, AVENUE], name="roads.parquet", functional_class=["1", None])
+    lines = read_lines(LineSource(path), GRID)
+    said = "class from 'functional_class', all kept; 1 of 2 lines have none, so no column of a class"
+    assert said in "; ".join(lines.understood)

@@ -166,7 +166,12 @@ def _with_classes(
                 f"{source.where}: {column!r} has {values.nunique():,} values, too many for road "
                 "classes; name the right column with class_column in the region file"
             )
-        return lines.assign(road_class=values), f"class from {column!r}, all kept", {}
+        said = f"class from {column!r}, all kept"
+        if values.isna().any():
+            said += (
+                f"; {int(values.isna().sum()):,} of {len(values):,} lines have none, so no column of a class"
+            )
+        return lines.assign(road_class=values), said, {}
     classes = road_classes(values)
     road = classes.notna()
     left_out = Counter(values[~road].fillna("none"))
