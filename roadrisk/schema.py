@@ -12,6 +12,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from roadrisk.errors import RoadriskError
 
+# the region file is TOML, whose users know no tuples
+_PLAIN = {
+    "tuple_type": "Should be a list in square brackets",
+    "dict_type": "Should be a table, as in { key = value }",
+    "dataclass_type": "Should be a table, as in { key = value }",
+}
 _SHOWN = 80  # characters of a value in a message
 _BRANCH = re.compile(r"literal\[.*\]|tuple\[.*\]|dict\[.*\]|constrained-str|str|int|float|bool|[A-Z]\w\w+")
 
@@ -46,6 +52,7 @@ def _said(schema: Any, problem: Any) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return message
+    message = _PLAIN.get(problem["type"], message)
     given = repr(problem["input"])
     shown = given if len(given) <= _SHOWN else f"{given[:_SHOWN]}..."
     return f"{_place((*above, key))}: {message[0].lower()}{message[1:]}, not {shown}"

@@ -321,6 +321,14 @@ def test_crashes_without_dates_have_no_label_window(region: Region, change: dict
             "c.csv: coverage from its own rows would know the label window; give the coverage a `path`",
         ),
         ({"crashes": [{"path": "c.csv", "by": ["a", "a"]}]}, "by names 'a' twice"),
+        (
+            {"crashes": [{"path": "c.csv", "keep": {"source": "MDOT"}}]},
+            "crashes[0].keep.source: should be a list in square brackets, not 'MDOT'",
+        ),
+        (
+            {"areas": [{"path": "a", "coverage": "all"}]},
+            "areas[0].coverage: should be a table, as in { key = value }, not 'all'",
+        ),
         ({"crashes": [{"path": "c.csv", "period": ["2020-01-01", "2021-01-01"]}]}, "say undated = true, too"),
         (
             {"crashes": [{"path": "c.csv", "weights": {"K": float("nan")}}]},
