@@ -28,6 +28,15 @@ lint: $(VENV)/.tested
 bench: $(VENV)/.benched ## speed and memory beside their rivals, as ratios
 	$(BIN)/python -m pytest tests/benchmarks/bench_*.py --benchmark-only --benchmark-columns=min,median,rounds -p no:xdist
 
+.PHONY: test-tools
+test-tools: ## GDAL's command-line tools, the rivals of `make bench`: Debian's gdal-bin, as root or by sudo
+	@command -v gdalwarp >/dev/null && command -v gdal2tiles.py >/dev/null || { \
+		command -v apt-get >/dev/null || { echo "there is no apt-get here: install gdalwarp and gdal2tiles.py by hand"; exit 1; }; \
+		root=; test "$$(id -u)" = 0 || root=sudo; \
+		$$root apt-get update -q && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends gdal-bin python3-gdal; }
+	@command -v gdalwarp
+	@command -v gdal2tiles.py
+
 clean: ## remove what the targets here made
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 

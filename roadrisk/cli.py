@@ -91,7 +91,23 @@ def tile(
     ] = None,
     imagery: Annotated[
         list[str] | None,
-        typer.Option(metavar="SRC", help="Pictures: file, folder or quoted pattern. Repeats."),
+        typer.Option(
+            metavar="SRC",
+            help="Pictures: file, folder, quoted pattern, https:// or s3:// name, tile server "
+            "(https://.../{z}/{x}/{y}.png, xyz:NAME) or stac: catalogue. Repeats.",
+        ),
+    ] = None,
+    compress: Annotated[
+        str | None,
+        typer.Option(metavar="zstd|jpeg", help="How pictures are kept; jpeg is not exact."),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Also a view of each tile's N x N neighbourhood; odd, 1 is none."),
+    ] = None,
+    stretch_of: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL|DATASET", help="Its stretch of more than 8 bit, not one of our own."),
     ] = None,
     roads: Annotated[
         list[str] | None, typer.Option(metavar="SRC", help="Road centre-lines. Repeats.")
@@ -147,6 +163,9 @@ def tile(
         "crs": crs,
         "tile_size": tile_size,
         "imagery": sources(imagery),
+        "compress": compress,
+        "context": context,
+        "stretch_of": stretch_of,
         "roads": sources(roads),
         "crashes": sources(crashes),
         "citations": sources(citations),
@@ -165,7 +184,7 @@ def tile(
     region_ = with_flags(read_region(file) if file else Region(), flags)
     with shown(quiet or as_json) as progress:
         if dry_run:
-            plan = tile_plan(region_, workers=workers)
+            plan = tile_plan(region_, workers=workers, progress=progress)
             report(plan.lines(), quiet or as_json)
             finish([], plan.as_json(), as_json)
             return
@@ -191,6 +210,9 @@ def train(
     inputs: Annotated[
         str | None, typer.Option(metavar="both|image|facts", help="What the network sees.")
     ] = None,
+    views: Annotated[
+        str | None, typer.Option(metavar="VIEW", help="Whose pictures it sees; default: aerial.")
+    ] = None,
     features: Annotated[str | None, typer.Option(metavar="A,B", help="Facts to use; default: all.")] = None,
     exclude: Annotated[str | None, typer.Option(metavar="C,D", help="Facts to leave out.")] = None,
     encoder: Annotated[
@@ -215,6 +237,7 @@ def train(
         "label": label,
         "positive": positive,
         "inputs": inputs,
+        "views": names(views),
         "features": names(features),
         "exclude": names(exclude),
         "encoder": encoder,

@@ -22,9 +22,9 @@ from roadrisk.columns import Column, column_from_json
 from roadrisk.errors import DatasetError, RoadriskError
 from roadrisk.files import TEMPORARY, locked, remove_temporaries, whole_file, write_json
 from roadrisk.grid import Grid
-from roadrisk.mosaic import MosaicReader
+from roadrisk.mosaic.reader import MosaicReader
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "dataset.json"
 RUN = "run.json"
 FOLDERS = ("views", "events", "lines", "rejected")
@@ -47,12 +47,18 @@ class View:
     tile_size : pixels along a side of a tile.
     min_coverage : a tile with less picture counts as without one.
     digest : of the parts' checksums; changes when a pixel does.
+    compress : `jpeg` where pixels are not exact.
+    stretch : for each colour the values that became 0 and 255; None where the sheets were of 8 bit.
+    neighbourhood : tiles along a side of what the picture of a tile shows.
     """
 
     name: str
     tile_size: int
     min_coverage: float
     digest: str
+    compress: str = "zstd"
+    stretch: tuple[tuple[float, float], ...] | None = None
+    neighbourhood: int = 1
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,8 @@ class Dataset:
 
     def reader(self, name: str) -> MosaicReader:
         """Pictures of single tiles from a view."""
-        return MosaicReader(self.path, name, self.grid, self.view(name).tile_size, self.plan)
+        view = self.view(name)
+        return MosaicReader(self.path, name, self.grid, view.tile_size, self.plan, view.neighbourhood)
 
     def metres_per_pixel(self, name: str) -> float:
         """Ground side of a pixel of a view [m]."""
@@ -148,11 +155,17 @@ def _described(path: Path, manifest: dict[str, Any]) -> Dataset:
     return Dataset(
         path=path,
         grid=Grid(**manifest["grid"]),
-        views=tuple(View(**view) for view in manifest["views"]),
+        views=tuple(_view(view) for view in manifest["views"]),
         columns=tuple(column_from_json(column) for column in manifest["columns"]),
         plan=manifest["plan"]["hash"],
         manifest=manifest,
     )
+
+
+def _view(fields: dict[str, Any]) -> View:
+    spans = fields.get("stretch")
+    stretch = tuple((float(low), float(high)) for low, high in spans) if spans else None
+    return View(**{**fields, "stretch": stretch})
 
 
 @contextmanager

@@ -413,20 +413,9 @@ class Grid:
         return max(1, math.ceil(math.sqrt(bend / tolerance)))
 
 
-def tiles_per_part(tile_size: int) -> int:
-    """Tiles along a side of a part.
-
-    Raises
-    ------
-    GridError : not a multiple of 16 from 64 to 1024, which GeoTIFF blocks must be.
-    """
-    if not (64 <= tile_size <= 1024 and tile_size % 16 == 0):
-        below = min(max(tile_size // 16 * 16, 64), 1008)
-        raise GridError(
-            f"a tile size of {tile_size} px is not a multiple of 16 from 64 to 1024; "
-            f"the nearest are {below} and {below + 16}"
-        )
-    return PART_SIDE_PX // tile_size
+def tiles_per_part(block: int) -> int:
+    """Tiles along a side of a part whose tiles have `block` pixels along theirs."""
+    return PART_SIDE_PX // block
 
 
 def unit_square(lng: FloatArray, lat: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -94,6 +94,22 @@ def grid_of_shape(bbox: LngLatBbox, rows: int, cols: int, crs: str | None = None
     return _checked_size(Grid("shape", crs, west, north, cell, 0, 0, rows, cols))
 
 
+def checked_tile_size(tile_size: int) -> int:
+    """The same number of pixels, found to fit.
+
+    Raises
+    ------
+    GridError : not a multiple of 16 from 64 to 1024, which GeoTIFF blocks must be.
+    """
+    if not (64 <= tile_size <= 1024 and tile_size % 16 == 0):
+        below = min(max(tile_size // 16 * 16, 64), 1008)
+        raise GridError(
+            f"a tile size of {tile_size} px is not a multiple of 16 from 64 to 1024; "
+            f"the nearest are {below} and {below + 16}"
+        )
+    return tile_size
+
+
 def checked_bbox(values: Sequence[float]) -> LngLatBbox:
     """West, south, east, north in degrees, or an error that says what is wrong with them.
 

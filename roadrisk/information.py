@@ -15,7 +15,7 @@ from roadrisk.errors import DatasetError, RoadriskError, SourceError
 from roadrisk.features.labels import Threshold
 from roadrisk.maps.fields import period, window_lines
 from roadrisk.maps.layer_files import LAYER_SUFFIXES, LayerFile, read_layer
-from roadrisk.mosaic import parts_path
+from roadrisk.mosaic.parts import parts_path
 from roadrisk.plain_text import TextTable, account_table, plain
 from roadrisk.sources.account import Account
 from roadrisk.tallies import Tally, columns_table, tally_of
@@ -151,6 +151,7 @@ def _dataset_info(dataset: Dataset) -> Info:
         *window_lines(windows),
         _label_line(dataset),
     ]
+    said += manifest.get("warnings", [])
     if (dataset.path / RUN).is_file():
         said.append(
             f"{RUN} is there too: a run is under way, or ended just after it had finished the dataset"
@@ -218,9 +219,10 @@ def _views_table(dataset: Dataset) -> TextTable:
                 f"{dataset.path / parts_path(view.name)} is damaged ({reason}); tile again"
             ) from None
         size, metres = f"{view.tile_size}", f"{dataset.metres_per_pixel(view.name):.3g}"
+        shown = f"{view.neighbourhood} x {view.neighbourhood}" if view.neighbourhood > 1 else "1"
         counts = (f"{int((found == state).sum()):,}" for state in states)
-        rows.append((view.name, size, metres, f"{view.min_coverage:.0%}", *counts))
-    header = ("view", "tile px", "m a pixel", "least cover", "parts", *states[1:])
+        rows.append((view.name, size, shown, metres, view.compress, f"{view.min_coverage:.0%}", *counts))
+    header = ("view", "tile px", "tiles shown", "m a pixel", "kept as", "least cover", "parts", *states[1:])
     return TextTable("views", header, tuple(rows), header[1:])
 
 

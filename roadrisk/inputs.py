@@ -21,6 +21,7 @@ from roadrisk.errors import DatasetError, SourceError
 from roadrisk.files import digest_of, sha256_of
 from roadrisk.grid import FloatArray, IntArray, LngLatBbox
 from roadrisk.gridding import grid_of_shape
+from roadrisk.imagery.sheets import Stretch
 from roadrisk.learning.pictures import FilePictures, MosaicPictures, Pictures, file_inside, picture_of
 from roadrisk.maps.scored import GivenShapes, GridTiles, Places, given_points
 from roadrisk.sources.tables import checked_names
@@ -50,6 +51,7 @@ class Tiles:
     tile_px : side of a picture.
     pictures_of : side in pixels -> the pictures of the tiles that have one, in row order.
     dataset : None for a table.
+    view : whose pictures they are; empty without any.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Tiles:
     tile_px: int
     pictures_of: Callable[[int], Pictures | None]
     dataset: Dataset | None = None
+    view: str = ""
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -79,9 +82,20 @@ class Tiles:
     @property
     def metres_per_pixel(self) -> float | None:
         """Ground side of a pixel [m]; None where nothing says."""
-        if self.dataset is None or not self.tile_px:
+        if self.dataset is None or not self.view:
             return None
-        return self.dataset.grid.cell_m / self.tile_px
+        return self.dataset.metres_per_pixel(self.view)
+
+    @property
+    def stretch(self) -> Stretch | None:
+        """How the pictures became 8 bit; None where they were, or where nothing says."""
+        views = [view for view in self.dataset.views if view.name == self.view] if self.dataset else []
+        return views[0].stretch if views else None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was said of the sources that whoever reads a score should know."""
+        return tuple(self.dataset.manifest.get("warnings", ())) if self.dataset else ()
 
     @property
     def licence(self) -> str:
@@ -100,8 +114,12 @@ class Tiles:
         return {name: (start, end) for name, (start, end) in known.items()}
 
 
-def tiles_at(path: Path) -> Tiles:
+def tiles_at(path: Path, view: str = "aerial") -> Tiles:
     """The tiles of a dataset folder, or of a table with `image_path`.
+
+    Parameters
+    ----------
+    view : of a dataset, whose pictures are meant.
 
     Raises
     ------
@@ -109,7 +127,7 @@ def tiles_at(path: Path) -> Tiles:
     SourceError : a table that cannot be used.
     """
     if path.is_dir():
-        return tiles_of_dataset(read_dataset(path))
+        return tiles_of_dataset(read_dataset(path), view)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         return tiles_of_table(path)
     if path.exists():
@@ -117,7 +135,7 @@ def tiles_at(path: Path) -> Tiles:
     raise DatasetError(f"no such dataset or table: {path}")
 
 
-def tiles_of_dataset(dataset: Dataset, view: str = "aerial") -> Tiles:
+def tiles_of_dataset(dataset: Dataset, view: str) -> Tiles:
     """The tiles of a dataset with the pictures of one of its views."""
     frame = dataset.tiles()
     grid = dataset.grid
@@ -150,9 +168,10 @@ def tiles_of_dataset(dataset: Dataset, view: str = "aerial") -> Tiles:
         area_km2=grid.area_km2(rows, cols),
         places=GridTiles(grid, rows, cols),
         lattice=(grid.y0 + rows, grid.x0 + cols, grid.cell_m),
-        tile_px=views[0].tile_size if views else 0,
+        tile_px=views[0].tile_size * views[0].neighbourhood if views else 0,
         pictures_of=pictures_of,
         dataset=dataset,
+        view=view if views else "",
     )
 
 

@@ -30,6 +30,7 @@ from roadrisk.features.windows import (
 from roadrisk.files import identity_of
 from roadrisk.grid import FloatArray, Grid
 from roadrisk.region import Region, named_sources
+from roadrisk.rights import Rights
 from roadrisk.source_settings import (
     AreaSource,
     Coverage,
@@ -49,21 +50,13 @@ from roadrisk.sources.traffic import read_traffic
 FAR_M = 50.0
 ROADS = "roads"
 UNKNOWN_YEAR = "of no known year, so it may tell of the label window; say its `year`"
+VIEW_COLUMNS = ("coverage", "taken_first", "taken_last")
 RESERVED = (
-    *("tile_id", "row", "col", "geometry", "bbox", "eligible", "dropped", "coverage_aerial"),
+    *("tile_id", "row", "col", "geometry", "bbox", "eligible", "dropped"),
     *("label", "label_value", "label_rate"),
 )
 
 Facts = list[Fact]
-
-
-@dataclass(frozen=True)
-class Rights:
-    """Whose a source is and on what terms it may be used; None where the user did not say."""
-
-    source: str
-    licence: str | None
-    attribution: str | None
 
 
 @dataclass(frozen=True)
@@ -156,7 +149,7 @@ def read_records(region: Region, grid: Grid, folder: Path) -> Records:
     outline = _outline(region, grid)
     columns = [column for facts in (outline, *(j.facts for j in joined)) for column, _ in facts]
     check_leakage(columns, windows.label)
-    _check_names(columns)
+    _check_names(columns, region.view_names())
     return Records(grid, windows, roads, events, coverage, outline, joined)
 
 
@@ -165,9 +158,10 @@ def covered_tiles(coverage: CoveredShare) -> NDArray[np.bool_]:
     return np.asarray(coverage.share >= COVERED)
 
 
-def _check_names(columns: Sequence[Column]) -> None:
-    """Nothing, if no column is called as another, or as one that every dataset has."""
+def _check_names(columns: Sequence[Column], views: Sequence[str]) -> None:
+    """Nothing, if no column is called as another, or as one that every dataset or one of its views has."""
     sources: dict[str, str] = dict.fromkeys(RESERVED, "every dataset")
+    sources |= {f"{what}_{view}": view for view in views for what in VIEW_COLUMNS}
     for column in columns:
         if column.name in sources:
             raise RegionError(
@@ -198,10 +192,8 @@ def source_plans(region: Region) -> dict[str, Any]:
 
 
 def rights_of(region: Region) -> tuple[Rights, ...]:
-    """Licence and attribution of every source."""
-    pictures = [Rights(Path(s.path).name, s.licence, s.attribution) for s in region.imagery]
-    tables = [Rights(Path(s.paths[0]).name, s.licence, s.attribution) for s in region.table_sources()]
-    return (*pictures, *tables)
+    """Licence and attribution of every source of facts."""
+    return tuple(Rights(Path(s.paths[0]).name, s.licence, s.attribution) for s in region.table_sources())
 
 
 def _events(

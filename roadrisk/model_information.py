@@ -80,6 +80,11 @@ def _provenance_lines(about: dict[str, Any]) -> list[str]:
         said.append(f"tiles of {about['cell_m']:.4g} m")
     if about["metres_per_pixel"] is not None:
         said.append(f"pixels of {about['metres_per_pixel']:.3g} m")
+    if about.get("view"):
+        said.append(f"pictures of the view {about['view']}")
+    for view, spans in about.get("stretches", {}).items():
+        said.append(f"{view} is stretched to 8 bit: {', '.join(f'{a:.5g} to {b:.5g}' for a, b in spans)}")
+    said += about.get("warnings", [])
     if about.get("settings"):
         said.append(
             "settings: " + ", ".join(f"{k} {v}" for k, v in about["settings"].items() if v is not None)

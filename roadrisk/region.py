@@ -12,15 +12,15 @@ import tomllib
 from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from roadrisk.columns import word
 from roadrisk.errors import RegionError
-from roadrisk.grid import Grid, tiles_per_part
-from roadrisk.gridding import checked_bbox, grid_of_cell, grid_of_shape, grid_of_zoom
+from roadrisk.grid import Grid
+from roadrisk.gridding import checked_bbox, checked_tile_size, grid_of_cell, grid_of_shape, grid_of_zoom
 from roadrisk.schema import checked
 from roadrisk.source_settings import (
     STRICT,
@@ -50,6 +50,9 @@ class Region:
     zoom, cell, shape : exactly one: XYZ zoom, metres, or (rows, cols).
     crs : of a `cell` or `shape` grid; else the UTM zone of the box's centre.
     tile_size : pixels along a side of a tile's picture.
+    compress : of the pictures: `zstd` loses nothing, `jpeg` is smaller.
+    context : tiles along a side of the neighbourhood that the view `context` shows; odd, 1 is none.
+    stretch_of : a model or a dataset whose stretch of more than 8 bit is used, else it is measured.
     area : polygons, the region's outline inside the box; a tile carries the share of it inside.
     crashes, citations : events; citations measure enforcement, so models use them only when asked.
     points : places without dates, such as signals.
@@ -66,6 +69,9 @@ class Region:
     shape: tuple[int, int] | None = None
     crs: str | None = None
     tile_size: int = 256
+    compress: Literal["zstd", "jpeg"] = "zstd"
+    context: int = Field(default=1, ge=1, le=31)
+    stretch_of: str | None = None
     area: str | None = None
     imagery: tuple[ImagerySource, ...] = ()
     roads: tuple[LineSource, ...] = ()
@@ -83,6 +89,10 @@ class Region:
     label: LabelSettings = LabelSettings()
 
     def __post_init__(self) -> None:
+        if self.context % 2 == 0:
+            raise ValueError(f"--context {self.context} is even; the tile is in the middle of an odd number")
+        if self.context > 1 and any(source.view == "context" for source in self.imagery):
+            raise ValueError("--context makes the view `context`; give the source's view another name")
         flags = {"--label-window": self.label_window, "--feature-window": self.feature_window}
         for name, window in (flags | {f"windows.{name}": w for name, w in self.windows.items()}).items():
             if window is not None and window[0] >= window[1]:
@@ -112,7 +122,7 @@ class Region:
         ------
         GridError : no box, or not exactly one of zoom, cell and shape.
         """
-        tiles_per_part(self.tile_size)
+        checked_tile_size(self.tile_size)
         if self.bbox is None:
             raise RegionError("no region: give --bbox W S E N, or `bbox` in the region file")
         given = [n for n in ("zoom", "cell", "shape") if getattr(self, n) is not None]
@@ -130,6 +140,11 @@ class Region:
             return grid_of_cell(box, self.cell, self.crs)
         rows, cols = self.shape or (0, 0)
         return grid_of_shape(box, rows, cols, self.crs)
+
+    def view_names(self) -> tuple[str, ...]:
+        """The pictures of a tile that the region's sources make, in their order, then its `context`."""
+        views = tuple(dict.fromkeys(source.view for source in self.imagery))
+        return (*views, "context") if views and self.context > 1 else views
 
     def event_sources(self) -> tuple[EventSource, ...]:
         """Crashes, citations and points, each with a name of its own; points may have no dates."""
@@ -154,7 +169,7 @@ class Region:
             *named_sources(self.areas, "areas"),
             *named_sources(self.rasters, None),
         )
-        names = ["aerial", *(str(source.name) for source in sources)]
+        names = [*self.view_names(), *(str(source.name) for source in sources)]
         for name in names:
             if names.count(name) > 1:
                 raise RegionError(f"two sources are called {name}; give each its own `name` in a region file")
@@ -199,6 +214,9 @@ def _with_paths(table: dict[str, Any], file: Path) -> dict[str, Any]:
     """`table` with the paths of its sources expanded and made independent of the current folder."""
 
     def expanded(value: str, place: str) -> str:
+        if _is_address(value):
+            return value  # its ${NAME} may be a key, which is nobody's to keep
+
         def variable(match: re.Match[str]) -> str:
             name = match[1]
             if name not in os.environ:
@@ -209,7 +227,7 @@ def _with_paths(table: dict[str, Any], file: Path) -> dict[str, Any]:
             return os.path.abspath(os.path.expanduser(os.environ[name]))  # noqa: PTH100, PTH111
 
         path = re.sub(r"\$\{(\w+)\}", variable, value)
-        if "://" in path or path.startswith(("xyz:", "stac:", "/vsi")):
+        if _is_address(path):
             return path
         return os.path.join(file.parent, os.path.expanduser(path))  # noqa: PTH118, PTH111
 
@@ -220,7 +238,11 @@ def _with_paths(table: dict[str, Any], file: Path) -> dict[str, Any]:
             return [walk(v, f"{place}[{i}]", is_path) for i, v in enumerate(value)]
         return expanded(value, place) if is_path and isinstance(value, str) else value
 
-    return {k: walk(v, k, is_path=k == "area") for k, v in table.items()}
+    return {k: walk(v, k, is_path=k in ("area", "stretch_of")) for k, v in table.items()}
+
+
+def _is_address(path: str) -> bool:
+    return "://" in path or "{z}" in path or path.startswith(("xyz:", "stac:", "/vsi"))
 
 
 Source = TypeVar("Source", LineSource, EventSource, TrafficSource, AreaSource, RasterSource)

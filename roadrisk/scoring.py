@@ -17,13 +17,14 @@ from roadrisk.columns import Column
 from roadrisk.errors import ModelError
 from roadrisk.files import sha256_of
 from roadrisk.grid import FloatArray
+from roadrisk.imagery.sheets import Stretch
 from roadrisk.inputs import Tiles, tiles_at
 from roadrisk.learning.frozen import device_of, scoring_feed
 from roadrisk.learning.model import WEIGHTS, Model, fold_logits, read_model, scores
 from roadrisk.maps.layers import check_outs, write_layers
 from roadrisk.maps.page import Overview
 from roadrisk.maps.scored import About, GivenShapes, GridTiles, Places, Scored, scored_tiles
-from roadrisk.overview import overview_path
+from roadrisk.mosaic.overview import overview_path
 from roadrisk.progress import Progress, silent
 from roadrisk.training import examples_of
 
@@ -76,9 +77,10 @@ def score(
     ------
     RoadriskError : one line that says what is wrong, where, and what to do.
     """
-    tiles = tiles_at(data)
-    check_outs(outs, tiles.places)
     trained = read_model(model)
+    view = trained.provenance.get("view") or "aerial"
+    tiles = tiles_at(data, view)
+    check_outs(outs, tiles.places)
     tiles = _with_absent_classes(tiles, trained)
     _check_fit(trained, tiles, model)
     examples = examples_of(tiles, _own_columns(trained, tiles), None, trained.picture)
@@ -155,12 +157,24 @@ def _check_fit(model: Model, tiles: Tiles, path: Path) -> None:
     if model.picture is not None and not _near(tiles.metres_per_pixel, about["metres_per_pixel"]):
         wrong.append(f"a pixel is {tiles.metres_per_pixel:.3g} m, not {about['metres_per_pixel']:.3g}")
     if model.picture is not None and tiles.dataset is not None and not tiles.tile_px:
-        wrong.append("no view aerial")
+        wrong.append(f"no view {about.get('view') or 'aerial'}")
+    if model.picture is not None and tiles.dataset is not None and tiles.tile_px:
+        wrong += _stretch_differs(tiles.stretch, about.get("stretches", {}).get(tiles.view), path)
     if wrong:
         raise ModelError(
             f"{path} was trained on other tiles than {tiles.path} has: {'; '.join(wrong)}; "
             "tile the region as the model's was, or train a model on it"
         )
+
+
+def _stretch_differs(here: Stretch | None, there: Sequence[Sequence[float]] | None, path: Path) -> list[str]:
+    """In what pixels of more than 8 bit became 8 bit differently; empty when alike."""
+    known = tuple((float(low), float(high)) for low, high in there) if there else None
+    if here == known:
+        return []
+    if known is None:
+        return ["its pictures are stretched from more than 8 bit, the model's were of 8 bit"]
+    return [f"its pictures are stretched otherwise (tile with --stretch-of {path})"]
 
 
 def _near(here: float | None, there: float | None) -> bool:
@@ -225,8 +239,8 @@ def _about(model: Model, tiles: Tiles, path: Path) -> About:
 
 def _overview(tiles: Tiles) -> Overview | None:
     """The picture of a dataset's region, shrunken; None for a table or without one."""
-    if tiles.dataset is None or not tiles.tile_px:
+    if tiles.dataset is None or not tiles.view:
         return None
-    with rasterio.open(tiles.path / overview_path("aerial")) as source:
+    with rasterio.open(tiles.path / overview_path(tiles.view)) as source:
         pixels = np.concatenate([source.read(), source.dataset_mask()[None]])
     return Overview(pixels, tiles.dataset.grid.bounds, tiles.dataset.grid.crs)

@@ -16,6 +16,9 @@ from pydantic.dataclasses import dataclass
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=64)]
 Value = str | int | float | bool
 Metres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# a word, since it becomes a folder and the end of a column's name
+ViewName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=32)]
+Band = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 STRICT = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
@@ -43,20 +46,64 @@ class Coverage:
             raise ValueError("coverage: values are of a column; name it with `column`")
 
 
-@dataclass(frozen=True, config=STRICT)
-class ImagerySource:
-    """Pictures: a file, a folder or a pattern of whatever GDAL opens.
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class SheetIndex:
+    """A table or a vector file with a row a sheet, which says when each was taken.
 
     Parameters
     ----------
-    path : `~` and `${NAME}` are expanded; patterns are expanded here, not by the shell.
+    name : the column that holds a sheet's file name, with or without folder and suffix.
+    taken : the column that holds its date.
+    """
+
+    path: str
+    layer: str | None = None
+    name: str
+    taken: str
+
+
+@dataclass(frozen=True, config=STRICT)
+class ImagerySource:
+    """Pictures: a file, a folder or a pattern of whatever GDAL opens, a tile server, or a catalogue.
+
+    Parameters
+    ----------
+    path : `~` and `${NAME}` are expanded; patterns are expanded here, not by the shell. A tile server is
+        `https://.../{z}/{x}/{y}.png` or `xyz:` and its xyzservices name; a STAC catalogue `stac:` and its
+        address, then `?collections=...&datetime=FROM/TO&cloud_cover=PERCENT&asset=...`.
+    view : the picture of a tile that it goes into; several sources of a view are laid over each other.
+    bands : the bands that are red, green and blue, or the one that is grey: `[4, 1, 2]` shows near
+        infra-red in false colour.
+    taken : first and last day it was taken, where the pictures themselves do not say.
+    index : says when each sheet was taken.
+    zoom : of a tile server or an archive of tiles; else the least that is as fine as the grid's pixels.
+    tms : rows of the server are counted from the south.
+    tile_px : side of the server's tiles; an archive's are read from it.
+    rate_per_s, connections : requests a second and at a time, at most.
+    bulk_allowed : you have the provider's leave to download in bulk.
     licence, attribution : as the owner asks; every layer made from it carries them.
     """
 
     path: str
     _: KW_ONLY
+    view: ViewName = "aerial"
+    bands: tuple[Band, ...] | None = None
+    taken: tuple[datetime.date, datetime.date] | None = None
+    index: SheetIndex | None = None
+    zoom: Annotated[int, Field(ge=0, le=30)] | None = None
+    tms: bool = False
+    tile_px: Literal[256, 512] = 256
+    rate_per_s: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 10.0
+    connections: Annotated[int, Field(ge=1, le=64)] = 4
+    bulk_allowed: bool = False
     licence: str | None = None
     attribution: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.bands is not None and len(self.bands) not in (1, 3):
+            raise ValueError(f"imagery: bands names one band or three, not {len(self.bands)}")
+        if self.taken is not None and self.taken[0] > self.taken[1]:
+            raise ValueError(f"imagery: taken {self.taken[0]} {self.taken[1]} ends before it starts")
 
 
 @dataclass(frozen=True, config=STRICT)

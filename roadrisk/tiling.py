@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from roadrisk import __version__
-from roadrisk.columns import Column
-from roadrisk.cutting import Estimate, cut_view, estimate
 from roadrisk.dataset import (
     Dataset,
     TileValues,
-    View,
     forgotten_after_error,
     read_dataset,
     write_batches,
@@ -26,10 +26,11 @@ from roadrisk.dataset import (
     write_tiles,
     writing,
 )
-from roadrisk.errors import RegionError
+from roadrisk.errors import DatasetError, RegionError
 from roadrisk.files import digest_of, identity_of
-from roadrisk.grid import FloatArray, Grid, LngLatBbox, Part
+from roadrisk.grid import Grid, LngLatBbox
 from roadrisk.gridding import tiles_in
+from roadrisk.imagery.sheets import Sheets
 from roadrisk.joining import (
     Facts,
     Joined,
@@ -39,17 +40,21 @@ from roadrisk.joining import (
     source_plans,
 )
 from roadrisk.labelling import LABEL, Labelled, labelled
-from roadrisk.mosaic import part_path, parts_path
-from roadrisk.overview import overview_path, vrt_files
+from roadrisk.mosaic.picture import Spent
 from roadrisk.plain_text import account_table
 from roadrisk.progress import Progress, silent
 from roadrisk.region import Region
-from roadrisk.sources.account import Account
 from roadrisk.sources.coverage import COVERED
-from roadrisk.sources.imagery import Sheets, found_sheets
 from roadrisk.sources.labels import LabelFile, read_label_file
-
-VIEW = "aerial"
+from roadrisk.viewing import (
+    ViewsPlan,
+    cut_views,
+    pictured_later,
+    sheet_account,
+    sheets_of,
+    view_plans,
+    views_plan,
+)
 
 
 @dataclass(frozen=True)
@@ -58,30 +63,28 @@ class TilePlan:
 
     grid: Grid
     bbox: LngLatBbox
-    estimate: Estimate | None
+    views: ViewsPlan
 
     def lines(self) -> list[str]:
         """For people."""
-        said = [grid_line(self.grid, self.bbox)]
-        if self.estimate is None:
-            return [*said, "no imagery given: nothing to cut"]
-        e = self.estimate
-        return [
-            *said,
-            f"{e.parts:,} parts, {e.parts_with_picture:,} with picture; about {e.bytes / 1e6:,.0f} MB "
-            f"and {e.minutes:.1f} minutes; nothing was written",
-        ]
+        return [grid_line(self.grid, self.bbox), *self.views.lines(), "nothing was written"]
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
-        return {"grid": self.grid.as_json(), "estimate": asdict(self.estimate) if self.estimate else None}
+        return {"grid": self.grid.as_json(), **asdict(self.views)}
 
 
 @dataclass(frozen=True)
 class Tiled:
-    """What `tile` did."""
+    """What `tile` did.
+
+    Parameters
+    ----------
+    spent : seconds of all processes that cut pictures.
+    """
 
     dataset: Dataset
+    spent: Spent
 
     def lines(self, verbose: bool = False) -> list[str]:
         """For people: the grid, the account of every source and how it was understood, the label.
@@ -93,6 +96,9 @@ class Tiled:
         said = list(self.dataset.manifest["summary"])
         if verbose:
             said += [f"{column.name}: {column.meaning}" for column in self.dataset.columns]
+            if sum(self.spent):
+                shares = ", ".join(f"{n} {t / sum(self.spent):.0%}" for n, t in self.spent._asdict().items())
+                said.append(f"cutting the pictures took {sum(self.spent):.1f} core-seconds: {shares}")
         return said
 
     def as_json(self) -> dict[str, Any]:
@@ -100,19 +106,19 @@ class Tiled:
         return {"dataset": str(self.dataset.path), **self.dataset.manifest}
 
 
-def tile_plan(region: Region, workers: int | None = None) -> TilePlan:
+def tile_plan(region: Region, workers: int | None = None, progress: Progress = silent) -> TilePlan:
     """What tiling `region` would take, from cutting one part for real into a temporary folder.
 
     Raises
     ------
     RoadriskError : as `tile`, for whatever is wrong with the sources.
     """
-    grid, sheets = _grid_and_sheets(region)
-    with TemporaryDirectory() as scratch:
-        records = read_records(region, grid, Path(scratch))
+    grid = region.grid()
+    with _scratch() as scratch:
+        records = read_records(region, grid, scratch)
         labelled(region, records.facts, records, _label_file(region, grid))
-    known = estimate(sheets, grid, region.tile_size, _workers(workers)) if sheets else None
-    return TilePlan(grid, LngLatBbox(*region.bbox or ()), known)
+    views = views_plan(region, grid, _workers(workers), progress)
+    return TilePlan(grid, LngLatBbox(*region.bbox or ()), views)
 
 
 def tile(
@@ -137,33 +143,38 @@ def tile(
     RoadriskError : one line that says what is wrong, where, and what to do.
     """
     region = replace(region, name=region.name or out.name)
-    grid, sheets = _grid_and_sheets(region)
+    grid = region.grid()
     if not (region.imagery or region.table_sources()):
         raise RegionError("nothing to join to the tiles; give --imagery, --roads or --crashes")
-    with TemporaryDirectory() as scratch:
-        records = read_records(region, grid, Path(scratch))
+    with _scratch() as scratch:
+        records = read_records(region, grid, scratch)
         label_file = _label_file(region, grid)
         labelled(region, records.facts, records, label_file)
+        sheets = sheets_of(region, grid, progress)
         plan = plan_of(region, records, sheets)
         with writing(out, plan, overwrite):
-            _write_dataset(region, out, records, sheets, label_file, plan, _workers(workers), progress)
-    return Tiled(read_dataset(out))
+            spent = _write_dataset(
+                region, out, records, sheets, label_file, plan, _workers(workers), progress
+            )
+    return Tiled(read_dataset(out), spent)
 
 
-def plan_of(region: Region, records: Records, sheets: Sheets | None) -> dict[str, Any]:
+def plan_of(region: Region, records: Records, sheets: dict[str, Sheets]) -> dict[str, Any]:
     """What decides a dataset's bytes: grid, settings and the identity of each source, with their digest."""
     plan = {
         "grid": records.grid.as_json(),
-        "views": [VIEW] if sheets else [],
+        "views": view_plans(sheets),
         "settings": {
             "name": region.name,
             "tile_size": region.tile_size,
+            "compress": region.compress,
+            "context": region.context,
             "min_coverage": region.min_coverage,
             "drop_uncovered": region.drop_uncovered,
             "label": asdict(region.label),
             "windows": records.windows.as_json(),
         },
-        "sources": {VIEW: sheets.identities() if sheets else [], **source_plans(region)},
+        "sources": source_plans(region),
         "files": [
             identity_of(Path(path), hashed=True)
             for path in (region.area, region.label.path)
@@ -173,59 +184,77 @@ def plan_of(region: Region, records: Records, sheets: Sheets | None) -> dict[str
     return {**plan, "hash": digest_of(plan)}
 
 
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for the rows of sources that are read, until the dataset is written.
+
+    Raises
+    ------
+    DatasetError : its disk is full.
+    """
+    try:
+        with TemporaryDirectory(prefix="roadrisk-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise DatasetError(
+            f"no room for the rows of sources in {gettempdir()} ({os.strerror(error.errno)}); make room, or "
+            "set TMPDIR to another folder"
+        ) from error
+
+
 def _label_file(region: Region, grid: Grid) -> LabelFile | None:
     return read_label_file(region.label, grid) if region.label.path is not None else None
-
-
-def _grid_and_sheets(region: Region) -> tuple[Grid, Sheets | None]:
-    grid = region.grid()
-    return grid, found_sheets([s.path for s in region.imagery], grid) if region.imagery else None
 
 
 def _write_dataset(
     region: Region,
     out: Path,
     records: Records,
-    sheets: Sheets | None,
+    sheets: dict[str, Sheets],
     label_file: LabelFile | None,
     plan: dict[str, Any],
     workers: int,
     progress: Progress,
-) -> None:
-    """Cut the pictures, then write tiles, records and, last, the manifest."""
+) -> Spent:
+    """Cut the pictures, then write tiles, records and, last, the manifest; where the cutting's time went."""
     grid = records.grid
-    files: list[str] = []
-    views: list[View] = []
-    facts: Facts = []
-    if sheets:
-        parts, coverage = cut_view(out, VIEW, sheets, grid, region.tile_size, plan["hash"], workers, progress)
-        files += _view_files(parts, grid, region.tile_size)
-        views.append(_view(region, parts))
-        facts += _picture_facts(coverage, region)
-    facts += records.facts
+    viewed = cut_views(region, out, sheets, grid, plan["hash"], workers, progress)
+    facts: Facts = [*viewed.facts, *records.facts]
     with forgotten_after_error(out):
         label = labelled(region, facts, records, label_file)
     facts += label.facts
-    files += _write_records(out, records)
+    files = [*viewed.files, *_write_records(out, records)]
     write_tiles(out, _values(facts), grid)
-    pictures = [_joined_sheets(region, sheets, facts)] if sheets else []
+    pictures = [
+        Joined(view, sheet_account(view, some), some.understood, said=viewed.said[view])
+        for view, some in sheets.items()
+    ]
     labels = [Joined(LABEL, label_file.account, label_file.understood)] if label_file else []
     joined = [*pictures, *records.joined, *labels]
+    label_window = records.windows.label
+    warnings = pictured_later(viewed.facts, label_window[0].isoformat()) if label_window else []
     manifest = {
         "name": region.name,
         "plan": plan,
         "grid": grid.as_json(),
-        "views": [asdict(view) for view in views],
+        "views": [asdict(view) for view in viewed.views],
         "columns": [column.as_json() for column, _ in facts],
         "windows": records.windows.as_json(),
         "label": label.as_json(),
         "sources": [j.as_json() for j in joined],
-        "rights": [asdict(rights) for rights in rights_of(region)],
-        "summary": _summary(region, records, joined, facts, label),
+        "rights": [
+            asdict(rights)
+            for rights in (*(r for some in sheets.values() for r in some.rights), *rights_of(region))
+        ],
+        "summary": [*_summary(region, records, joined, facts, label), *warnings],
+        "warnings": warnings,
         "files": sorted([*files, "tiles.parquet"]),
         "versions": _versions(),
     }
     write_manifest(out, manifest)
+    return viewed.spent
 
 
 def grid_line(grid: Grid, bbox: LngLatBbox) -> str:
@@ -238,38 +267,6 @@ def grid_line(grid: Grid, bbox: LngLatBbox) -> str:
 
 def _workers(asked: int | None) -> int:
     return asked or len(os.sched_getaffinity(0))
-
-
-def _view(region: Region, parts: pd.DataFrame) -> View:
-    written = parts[parts["state"] == "written"]
-    digest = digest_of(written[["row", "col", "sha256"]].to_numpy().tolist())
-    return View(VIEW, region.tile_size, region.min_coverage, digest)
-
-
-def _view_files(parts: pd.DataFrame, grid: Grid, tile_size: int) -> list[str]:
-    """Names, in the dataset, of everything a view consists of."""
-    places = parts.loc[parts["state"] == "written", list(Part._fields)].to_numpy().tolist()
-    written = [Part(*place) for place in places]
-    return [
-        *(part_path(VIEW, part) for part in written),
-        *vrt_files(VIEW, written, grid, tile_size),
-        overview_path(VIEW),
-        parts_path(VIEW),
-    ]
-
-
-def _picture_facts(coverage: FloatArray, region: Region) -> Facts:
-    share = coverage.ravel()
-    meaning = f"Share of the tile that the {VIEW} picture covers."
-    facts: Facts = [(Column(f"coverage_{VIEW}", "float64", "share", "info", "mean", meaning, VIEW), share)]
-    if region.drop_uncovered:
-        meaning = (
-            f"Less than {region.min_coverage:g} of the tile has a picture: neither trained on nor scored."
-        )
-        facts.append(
-            (Column("dropped", "bool", "", "info", "none", meaning, VIEW), share < region.min_coverage)
-        )
-    return facts
 
 
 def _values(facts: Facts) -> dict[str, TileValues]:
@@ -296,15 +293,6 @@ def _write_records(out: Path, records: Records) -> list[str]:
         names.append("lines/roads.parquet")
         write_table(out / names[-1], records.roads.table)
     return names
-
-
-def _joined_sheets(region: Region, sheets: Sheets, facts: Facts) -> Joined:
-    coverage = next(values for column, values in facts if column.name == f"coverage_{VIEW}")
-    covered = int((coverage >= region.min_coverage).sum())
-    dropped = "; the others are dropped" if region.drop_uncovered else ""
-    said = f"{VIEW}: {covered:,} tiles have at least {region.min_coverage:.0%} of a picture{dropped}"
-    account = Account(VIEW, len(sheets) + sheets.outside, len(sheets), {}, sheets.outside)
-    return Joined(VIEW, account, sheets.understood, said=(said,))
 
 
 def _summary(

@@ -48,6 +48,7 @@ class Trained:
             f"learned from {n:,} tiles, {high:,} of them high risk, {pictured:,} with picture",
             f"facts: {', '.join(about['facts']) or 'none'}",
         ]
+        said += about["warnings"]
         said += [f"left out: {line}" for line in _by_reason(about["left_out"])]
         said += _by_reason(about["asked_for"])
         name = MODEL_NAMES[self.model.architecture.inputs]
@@ -87,14 +88,14 @@ def train(
     if out.exists():
         raise ModelError(f"{out} exists; choose another -o, or remove it")
     device = device_of(settings.device)
-    tiles = tiles_at(data)
+    tiles = tiles_at(data, settings.views[0])
     encoder = encoder_weights(settings)
     label = _label(tiles, settings)
     columns, left_out = chosen_facts(tiles.columns, settings, label)
     preparation = picture_preparation(settings.encoder, tiles.tile_px) if settings.inputs != "facts" else None
     known = np.flatnonzero(np.isfinite(label.values))
     examples = examples_of(tiles, columns, label, preparation).taken(known)
-    _check_sides(examples, settings)
+    _check_sides(tiles, examples, settings)
     images = None
     if preparation is not None and examples.pictures is not None:
         images = training_feed(examples.pictures, preparation, encoder, tiles.cache, device)
@@ -166,8 +167,10 @@ def _label(tiles: Tiles, settings: TrainSettings) -> Label:
     )
 
 
-def _check_sides(examples: Examples, settings: TrainSettings) -> None:
+def _check_sides(tiles: Tiles, examples: Examples, settings: TrainSettings) -> None:
     """Both sides are there, if both are asked for: a model never quietly does without one."""
+    if settings.inputs != "facts" and tiles.dataset is not None and tiles.dataset.views and not tiles.view:
+        tiles.dataset.view(settings.views[0])
     if settings.inputs != "facts" and not examples.has_image.any():
         raise ModelError("no labelled tile has a picture; use --inputs facts, or tile with --imagery")
     if settings.inputs != "image" and not examples.columns:
@@ -216,6 +219,9 @@ def _provenance(
         "windows": {name: list(window) for name, window in tiles.windows.items()},
         "cell_m": tiles.dataset.grid.cell_m if tiles.dataset else None,
         "metres_per_pixel": tiles.metres_per_pixel,
+        "view": tiles.view if settings.inputs != "facts" else "",
+        "stretches": {tiles.view: tiles.stretch} if tiles.stretch and settings.inputs != "facts" else {},
+        "warnings": list(tiles.warnings),
         "block_tiles": block_tiles(settings.block_m, tiles.lattice[2]) if tiles.lattice else None,
         "buffer_tiles": BUFFER_TILES if tiles.lattice else None,
         "settings": asdict(settings),

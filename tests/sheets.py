@@ -16,6 +16,9 @@ from rasterio.warp import reproject
 
 from roadrisk.grid import Grid, LngLatBbox
 from roadrisk.gridding import grid_of_cell
+from roadrisk.imagery.finding import found_sheets
+from roadrisk.imagery.sheets import Sheets
+from roadrisk.source_settings import ImagerySource
 
 GRID = grid_of_cell(LngLatBbox(-71.01, 42.30, -70.99, 42.32), 250)
 PLACE = Affine(1, 0, GRID.bounds.left, 0, -1, GRID.bounds.top)
@@ -47,6 +50,11 @@ def sheet(
         if mask is not None:
             target.write_mask(mask)
     return path
+
+
+def found(paths: Sequence[str | Path], grid: Grid = GRID, tile_size: int = 256, **said: Any) -> Sheets:
+    """The sheets of one view from files, folders and patterns of which the same is said."""
+    return found_sheets([ImagerySource(str(path), **said) for path in paths], grid, tile_size)
 
 
 def scene(height: int, width: int, seed: int = 0, bands: int = 3) -> NDArray[np.uint8]:

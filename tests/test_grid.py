@@ -14,8 +14,15 @@ from hypothesis import strategies as st
 from pyproj import Geod, Transformer
 
 from roadrisk.errors import GridError
-from roadrisk.grid import Grid, LngLatBbox, tiles_per_part
-from roadrisk.gridding import checked_bbox, grid_of_cell, grid_of_shape, grid_of_zoom, tiles_in
+from roadrisk.grid import Grid, LngLatBbox
+from roadrisk.gridding import (
+    checked_bbox,
+    checked_tile_size,
+    grid_of_cell,
+    grid_of_shape,
+    grid_of_zoom,
+    tiles_in,
+)
 
 DES_MOINES = LngLatBbox(-93.7, 41.5, -93.5, 41.7)
 zooms = st.integers(0, 22)
@@ -273,11 +280,11 @@ def test_points_outside_and_not_finite_have_no_tile() -> None:
         ),
         (lambda: grid_of_zoom(DES_MOINES, 25), "zoom 25 is not between 0 and 24"),
         (
-            lambda: tiles_per_part(200),
+            lambda: checked_tile_size(200),
             "a tile size of 200 px is not a multiple of 16 from 64 to 1024; the nearest are 192 and 208",
         ),
         (
-            lambda: tiles_per_part(2000),
+            lambda: checked_tile_size(2000),
             "a tile size of 2000 px is not a multiple of 16 from 64 to 1024; the nearest are 1008 and 1024",
         ),
         (

@@ -60,13 +60,13 @@ def test_a_dataset_says_what_it_is(folder: Path) -> None:
     manifest = read_dataset(folder).manifest
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
     assert lines[:4] == [
-        f"dataset format fixture: whole, format 1 (this roadrisk writes 2), 9 files, {size:,.1f} MB",
+        f"dataset format fixture: whole, format 1 (this roadrisk writes 3), 9 files, {size:,.1f} MB",
         "8 x 8 = 64 tiles of 64.03 m (EPSG:32615)",
         "label window: 2024-01-01 to before 2025-01-01",
         "label: crashes_label; high risk: 15 or more, 20.6 % of eligible tiles "
         "(one event less: 27.0 %, one more: 15.9 %)",
     ]
-    assert _row(lines, "views", "aerial").split() == ["aerial", "64", "1", "90%", "1", "0", "0"]
+    assert _row(lines, "views", "aerial").split() == ["aerial", "64", "1", "1", "zstd", "90%", "1", "0", "0"]
     assert _row(lines, "rows of each source", "crashes").split()[:6] == [
         "crashes",
         "1,232",

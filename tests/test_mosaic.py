@@ -1,47 +1,43 @@
-"""The mosaic: its pixels against a warp of the whole region, its files, and what interrupts it."""
+"""Parts on disk and reading tiles from them."""
 
 from __future__ import annotations
 
 import hashlib
-import os
+import multiprocessing
 import pickle
 import re
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import rasterio
-from affine import Affine
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from rasterio.enums import Resampling
-from rasterio.windows import Window
-from sheets import RGBA, scene, sheet, warped_whole
+from mosaics import SMALL, TILE, holed, write_mosaic
 
 import roadrisk.grid
-import roadrisk.overview
-from roadrisk.cutting import CutView, cut_view, disk_needed, estimate
-from roadrisk.errors import DatasetError, SourceError
-from roadrisk.grid import Grid, LngLatBbox, Part
-from roadrisk.gridding import grid_of_cell, grid_of_zoom
-from roadrisk.mosaic import MosaicReader, Picture, coverage_of, part_of, part_path, write_picture
-from roadrisk.overview import overview_pixels, shrunken, vrt_files, write_overview, write_vrt
-from roadrisk.sources.imagery import found_sheets
-from roadrisk.warping import cut_part
+from roadrisk.errors import DatasetError
+from roadrisk.grid import Part
+from roadrisk.mosaic import reader as reading
+from roadrisk.mosaic.blocks import PartFile
+from roadrisk.mosaic.parts import (
+    Compression,
+    coverage_of,
+    geotiff,
+    known_of,
+    part_of,
+    read_painted,
+    write_painted,
+)
+from roadrisk.mosaic.picture import Painted, Picture, Spent, undated
+from roadrisk.mosaic.reader import MosaicReader
 
-TILE = 64
-# 6 x 5 tiles of 64 m, so a pixel of the grid is a metre
-SMALL = Grid("cell", "EPSG:32619", 0.0, 0.0, 64.0, 5000, -73000, 6, 5)
-CORNER = SMALL.bounds.left, SMALL.bounds.top
+PLACE = SMALL.picture_transform(TILE)
+PART = Part(0, 0, *SMALL.shape)
+FILE = "views/aerial/r00000c00000.tif"
 
 
 @pytest.fixture
@@ -50,298 +46,234 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roadrisk.grid, "PART_SIDE_PX", 2 * TILE)
 
 
-def at(dx: float, dy: float, pixel: float = 1.0, angle: float = 0.0) -> Affine:
-    """A sheet's place, its north-west corner (dx, dy) metres east and south of the grid's."""
-    cos, sin = pixel * np.cos(np.radians(angle)), pixel * np.sin(np.radians(angle))
-    return Affine(cos, sin, CORNER[0] + dx, sin, -cos, CORNER[1] - dy)
+def a_painted_part() -> Painted:
+    """A part of which much is known and something was lost."""
+    rng = np.random.default_rng(0)
+    picture = holed()
+    failed = rng.random(SMALL.shape) < 0.2
+    first = rng.choice(["", "2018-05-01", "2021-12-31"], SMALL.shape)
+    last = np.where(first == "", "", "2022-01-01")
+    reasons = ('/data/naïve "a" & <b>.tif is damaged at pixel 3, 4 (IReadBlock failed\n)', "b.tif is damaged")
+    return Painted(picture, first, last, failed, reasons, Spent(1.0, 2.0, 3.0))
 
 
-def cut(
-    folder: Path, paths: list[Path], grid: Grid = SMALL, tile_size: int = TILE, workers: int = 1
-) -> CutView:
-    sheets = found_sheets([str(p) for p in paths], grid)
-    folder.mkdir(exist_ok=True)
-    return cut_view(folder, "aerial", sheets, grid, tile_size, "plan", workers)
+def write(path: Path, painted: Painted, compress: Compression = "zstd", plan: str = "plan") -> Any:
+    return write_painted(path, painted, PLACE, SMALL.crs, TILE, plan, compress)
 
 
-def mosaic(folder: Path, grid: Grid = SMALL, tile_size: int = TILE) -> tuple[Any, Any]:
-    """The whole region, read tile by tile."""
-    reader = MosaicReader(folder, "aerial", grid, tile_size, "plan")
-    pixels = np.zeros((3, grid.rows * tile_size, grid.cols * tile_size), np.uint8)
-    valid = np.zeros(pixels.shape[1:], bool)
-    for row, col in np.ndindex(grid.shape):
-        there = np.s_[row * tile_size : (row + 1) * tile_size, col * tile_size : (col + 1) * tile_size]
-        pixels[:, *there], valid[there] = reader.read(row, col), reader.valid(row, col)
-    return pixels, valid
+# --- parts
 
 
-def digests(folder: Path) -> dict[str, str]:
-    return {
-        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
+@given(side=st.sampled_from([64, 96, 256, 1024]), row=st.integers(0, 5), col=st.integers(0, 4))
+def test_the_part_of_a_tile_is_the_one_that_holds_it(side: int, row: int, col: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(roadrisk.grid, "PART_SIDE_PX", 2 * side)
+        holding = [
+            part
+            for part in SMALL.parts(side)
+            if part.row <= row < part.row + part.rows and part.col <= col < part.col + part.cols
+        ]
+        assert [part_of(SMALL, side, row, col)] == holding
 
 
-def agree(got: tuple[Any, Any], wanted: tuple[Any, Any]) -> None:
-    """Mean absolute difference under a grey level, and the same pixels known but for a stray one."""
-    both = got[1] & wanted[1]
-    assert both.any()
-    assert np.abs(got[0][:, both].astype(int) - wanted[0][:, both]).mean() < 1
-    assert (got[1] != wanted[1]).sum() <= 2e-3 * both.sum()
-    assert not got[0][:, ~got[1]].any()
+def test_coverage_is_the_share_of_known_pixels() -> None:
+    valid = np.zeros((2 * TILE, 3 * TILE), bool)
+    valid[:TILE, :TILE] = True
+    valid[TILE : TILE + 16, TILE : TILE + 32] = True
+    assert coverage_of(valid, TILE).tolist() == [[1, 0, 0], [0, 16 * 32 / TILE**2, 0]]
 
 
-# --- pixels
-
-
-@pytest.mark.parametrize(
-    ("pixel", "resampling"),
-    [(1.7, Resampling.cubic), (1.0, Resampling.cubic), (0.31, Resampling.average)],
-)
-@pytest.mark.parametrize("angle", [0.0, 7.0])
-@pytest.mark.parametrize("crs", ["EPSG:32619", "EPSG:32618"])
-def test_pixels_are_those_of_a_warp_of_the_whole_region(
-    tmp_path: Path, small_parts: None, pixel: float, resampling: Resampling, angle: float, crs: str
+@pytest.mark.parametrize(("compress", "photometric"), [("zstd", None), ("jpeg", "ycbcr")])
+def test_a_part_is_a_raster_whose_block_is_a_tile(
+    tmp_path: Path, compress: Compression, photometric: str | None
 ) -> None:
-    # 6 degrees west of its zone the same ground lies elsewhere; place the sheet over the middle
-    place = at(40, 30, pixel, angle)
-    if crs != SMALL.crs:
-        x, y = rasterio.warp.transform(SMALL.crs, crs, [place.c], [place.f])
-        place = Affine(place.a, place.b, x[0], place.d, place.e, y[0])
-    size = round(300 / pixel)
-    path = sheet(tmp_path / "a.tif", scene(size, size), place, crs)
-    cut(tmp_path, [path])
-    agree(mosaic(tmp_path), warped_whole([path], SMALL, TILE, resampling))
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    row=st.integers(0, 5),
-    col=st.integers(0, 4),
-    side=st.sampled_from([1, 2, 3, 64]),
-    pixel=st.sampled_from([0.4, 1.0, 1.5]),
-    angle=st.floats(-180, 180),
-)
-def test_a_tile_is_the_window_of_the_whole_whatever_the_part(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: int, col: int, side: int, pixel: float, angle: float
-) -> None:
-    path = sheet(tmp_path / "a.tif", scene(200, 200), at(150, 150, pixel, angle))
-    sheets = found_sheets([str(path)], SMALL).found
-    whole = cut_part(sheets, SMALL, Part(0, 0, *SMALL.shape), TILE)
-    monkeypatch.setattr(roadrisk.grid, "PART_SIDE_PX", side * TILE)
-    part = part_of(SMALL, TILE, row, col)
-    picture = cut_part(sheets, SMALL, part, TILE)
-    there = np.s_[
-        part.row * TILE : (part.row + part.rows) * TILE, part.col * TILE : (part.col + part.cols) * TILE
-    ]
-    assert np.array_equal(picture.pixels, whole.pixels[:, *there])
-    assert np.array_equal(picture.valid, whole.valid[there])
-
-
-def test_north_is_up_and_west_is_left(tmp_path: Path, small_parts: None) -> None:
-    picture = np.full((3, TILE * 6, TILE * 5), 10, np.uint8)
-    picture[0, TILE * 3 : TILE * 4, TILE * 2 : TILE * 3] = np.add.outer(2 * np.arange(TILE), np.arange(TILE))
-    cut(tmp_path, [sheet(tmp_path / "a.tif", picture, at(0, 0))])
-    reader = MosaicReader(tmp_path, "aerial", SMALL, TILE, "plan")
-    assert np.array_equal(reader.read(3, 2)[0], np.add.outer(2 * np.arange(TILE), np.arange(TILE)))
-    assert (reader.read(2, 2) == 10).all()
-    assert (reader.read(3, 3) == 10).all()
-
-
-def test_xyz_tiles_over_sheets_of_two_zones(tmp_path: Path) -> None:
-    # 72 degrees west parts zone 18 from zone 19
-    grid = grid_of_zoom(LngLatBbox(-72.004, 42.299, -71.996, 42.303), 17)
-    paths = []
-    for name, zone, lng in (("a", 32618, -72.0045), ("b", 32619, -72.0005)):
-        x, y = rasterio.warp.transform("EPSG:4326", f"EPSG:{zone}", [lng], [42.304])
-        place = Affine(0.8, 0, x[0], 0, -0.8, y[0])
-        paths.append(sheet(tmp_path / f"{name}.tif", scene(700, 480), place, f"EPSG:{zone}"))
-    cut(tmp_path, paths, grid, 128)
-    got = mosaic(tmp_path, grid, 128)
-    agree(got, warped_whole(paths, grid, 128, Resampling.average))
-    assert coverage_of(got[1], 128).max() == 1
-
-
-def test_the_last_in_name_order_is_seen(tmp_path: Path) -> None:
-    low = sheet(tmp_path / "a.tif", np.full((3, 200, 200), 50, np.uint8), at(0, 0))
-    high = sheet(tmp_path / "b.tif", np.full((3, 200, 200), 90, np.uint8), at(100, 100))
-    cut(tmp_path, [high, low])
-    pixels, valid = mosaic(tmp_path)
-    assert (pixels[:, :100, :100] == 50).all()
-    assert (pixels[:, 100:200, 100:200] == 90).all()
-    assert not valid[:100, 200:].any()
-
-
-@pytest.mark.parametrize("pixel", [0.5, 1.0, 1.3])
-@pytest.mark.parametrize("angle", [0.0, 1.6, 30.0])
-def test_no_gap_where_sheets_abut(tmp_path: Path, pixel: float, angle: float) -> None:
-    whole = np.full((3, 300, 300), 70, np.uint8)
-    place = at(100, 30, pixel, angle)
-    beside = Affine(place.a, place.b, place.c + 150 * place.a, place.d, place.e, place.f + 150 * place.d)
-    paths = [
-        sheet(tmp_path / "a.tif", whole[:, :, :150], place),
-        sheet(tmp_path / "b.tif", whole[:, :, 150:], beside),
-    ]
-    together = sheet(tmp_path / "whole.tif", whole, place)
-    apart = cut_part(found_sheets([str(p) for p in paths], SMALL), SMALL, Part(0, 0, 6, 5), TILE)
-    once = cut_part(found_sheets([str(together)], SMALL), SMALL, Part(0, 0, 6, 5), TILE)
-    assert not (once.valid & ~apart.valid).any()
-    assert (apart.pixels[:, apart.valid] == 70).all()
-
-
-@pytest.mark.parametrize(
-    ("how", "bands"), [("mask", 1), ("mask", 3), ("nodata", 1), ("nodata", 3), ("alpha", 3)]
-)
-def test_masks_are_respected(tmp_path: Path, how: str, bands: int) -> None:
-    known = np.zeros((320, 320), bool)
-    known[64:150, 64:200] = True
-    pixels = scene(320, 320, bands=bands)
-    options: dict[str, Any] = {}
-    if how == "mask":
-        options["mask"] = known
-    elif how == "nodata":
-        pixels[:, ~known] = 0
-        pixels[0, 100, 100] = 0  # one band alone does not make a hole
-        options["nodata"] = 0
-    else:
-        pixels = np.concatenate([pixels, np.where(known, 255, 0).astype(np.uint8)[None]])
-        options["colours"] = RGBA
-    if how == "nodata" and bands == 1:
-        known[100, 100] = False
-    cut(tmp_path, [sheet(tmp_path / "a.tif", pixels, at(0, 0), **options)])
-    got, valid = mosaic(tmp_path)
-    assert np.array_equal(valid[:320, :320], known)
-    assert np.array_equal(got[:, :320, :320] if bands == 3 else got[:1, :320, :320], pixels[:bands] * known)
-
-
-def test_grey_with_alpha(tmp_path: Path) -> None:
-    known = np.zeros((100, 100), np.uint8)
-    known[:50] = 255
-    grey = scene(100, 100, bands=1)
-    path = sheet(
-        tmp_path / "a.tif",
-        np.concatenate([grey, known[None]]),
-        at(0, 0),
-        colours=(rasterio.enums.ColorInterp.gray, RGBA[3]),
-    )
-    cut(tmp_path, [path])
-    pixels, valid = mosaic(tmp_path)
-    assert valid.sum() == 5000
-    assert np.array_equal(pixels[:, :50, :100], np.repeat(grey[:, :50], 3, axis=0))
-
-
-def test_one_band_is_repeated_and_near_infrared_left_out(tmp_path: Path) -> None:
-    grey, four = scene(64, 64, bands=1), scene(64, 64, bands=4)
-    colours = (*RGBA[:3], rasterio.enums.ColorInterp.undefined)
-    cut(
-        tmp_path,
-        [
-            sheet(tmp_path / "a.tif", grey, at(0, 0)),
-            sheet(tmp_path / "b.tif", four, at(64, 0), colours=colours),
-        ],
-    )
-    pixels, _ = mosaic(tmp_path)
-    assert np.array_equal(pixels[:, :64, :64], np.repeat(grey, 3, axis=0))
-    assert np.array_equal(pixels[:, :64, 64:128], four[:3])
-
-
-def test_a_mask_of_one_bit_becomes_black_and_white(tmp_path: Path) -> None:
-    bits = (scene(320, 320, bands=1) > 128).astype(np.uint8)
-    cut(tmp_path, [sheet(tmp_path / "a.tif", bits, at(0, 0), nbits=1)])
-    assert np.array_equal(mosaic(tmp_path)[0][:, :320, :320], np.repeat(bits * 255, 3, axis=0))
-    # and is averaged as shades, not rounded to black or white first
-    finer = sheet(tmp_path / "b.tif", bits, at(0, 0, 0.25), nbits=1)
-    shades = cut_part(found_sheets([str(finer)], SMALL), SMALL, Part(0, 0, 1, 1), TILE).pixels[0]
-    wanted = 255 * bits[0, :256, :256].reshape(64, 4, 64, 4).mean(axis=(1, 3))
-    assert np.abs(shades - wanted).max() <= 1
-
-
-def test_real_sheets_against_a_warp_of_the_whole_region(tmp_path: Path, shared_data: Path) -> None:
-    grid = grid_of_cell(LngLatBbox(-71.345, 42.325, -71.325, 42.335), 250)
-    path = shared_data / "boston/imagery/21328975.tif"
-    cut(tmp_path, [path], grid, 256)
-    agree(mosaic(tmp_path, grid, 256), warped_whole([path], grid, 256, Resampling.cubic))
-
-
-# --- files
-
-
-def test_a_part_is_a_raster_whose_block_is_a_tile(tmp_path: Path, small_parts: None) -> None:
-    path = sheet(tmp_path / "a.tif", scene(100, 100), at(20, 20))
-    parts, coverage = cut(tmp_path, [path])
-    assert list(parts.columns) == ["row", "col", "rows", "cols", "state", "coverage", "bytes", "sha256"]
-    assert len(parts) == len(SMALL.parts(TILE))
-    written = parts.loc[parts["state"] == "written"]
-    assert [(p.row, p.col) for p in written.itertuples()] == [(0, 0)]
-    file = tmp_path / "views/aerial/r00000c00000.tif"
-    assert written["sha256"].item() == hashlib.sha256(file.read_bytes()).hexdigest()
-    assert written["bytes"].item() == file.stat().st_size
-    assert written["coverage"].item() == pytest.approx(100 * 100 / 128**2)
-    assert coverage[0, 0] == pytest.approx(44 * 44 / 64**2)
-    with rasterio.open(file) as source:
+    picture = holed()
+    body = geotiff(picture, PLACE, SMALL.crs, TILE, "plan", compress)
+    (tmp_path / "a.tif").write_bytes(body)
+    with rasterio.open(tmp_path / "a.tif") as source:
         assert source.block_shapes == [(TILE, TILE)] * 3
-        assert source.profile["compress"] == "zstd"
+        assert source.profile["compress"] == compress
         assert source.profile["interleave"] == "pixel"
+        assert source.profile.get("photometric") == photometric
         assert source.tags()["ROADRISK_PLAN"] == "plan"
         assert source.crs.to_string() == SMALL.crs
-        assert source.transform.almost_equals(SMALL.picture_transform(TILE))
-    assert sorted(f.name for f in (tmp_path / "views").rglob("*") if f.is_file()) == [
-        "aerial.overview.tif",
-        "aerial.parts.parquet",
-        "aerial.vrt",
-        "r00000c00000.tif",
-    ]
+        assert source.transform == PLACE
+        assert np.array_equal(source.read_masks(1) > 0, picture.valid)
+        if compress == "zstd":
+            assert np.array_equal(source.read(), picture.pixels)
 
 
-def test_the_reader(tmp_path: Path, small_parts: None) -> None:
-    cut(tmp_path, [sheet(tmp_path / "a.tif", scene(200, 200), at(100, 50))])
-    reader = MosaicReader(tmp_path, "aerial", SMALL, TILE, "plan")
-    assert not reader.read(5, 0).any()
-    rows, cols = np.divmod(np.random.default_rng(0).permutation(SMALL.size), SMALL.cols)
-    other = MosaicReader(tmp_path, "aerial", SMALL, TILE, "plan")
-    in_order = {tile: other.read(*tile) for tile in sorted(zip(rows.tolist(), cols.tolist(), strict=True))}
-    for row, col in zip(rows.tolist(), cols.tolist(), strict=True):
-        assert np.array_equal(in_order[row, col], reader.read(row, col))
-    again = pickle.loads(pickle.dumps(reader))
-    assert np.array_equal(again.read(1, 2), reader.read(1, 2))
-    reader.close()
-    assert np.array_equal(again.read(1, 2), reader.read(1, 2))
-    with pytest.raises(DatasetError, match="no tile at row 6, column 0: the grid has 6 x 5"):
-        reader.read(6, 0)
+def test_a_painted_part_comes_back(tmp_path: Path) -> None:
+    painted = a_painted_part()
+    written = write(tmp_path / "a.tif", painted)
+    body = (tmp_path / "a.tif").read_bytes()
+    assert written == (len(body), hashlib.sha256(body).hexdigest())
+    kept = read_painted(tmp_path / "a.tif", PART, TILE, "plan")
+    assert kept is not None
+    assert np.array_equal(kept.picture.pixels, painted.picture.pixels)
+    assert np.array_equal(kept.picture.valid, painted.picture.valid)
+    assert np.array_equal(kept.first, painted.first)
+    assert np.array_equal(kept.last, painted.last)
+    assert np.array_equal(kept.failed, painted.failed)
+    assert kept.reasons == painted.reasons
+    assert kept.spent == (0, 0, 0)
+    write(tmp_path / "b.tif", kept)
+    assert (tmp_path / "b.tif").read_bytes() == body
 
 
-def test_the_reader_opens_parts_anew_after_a_fork(tmp_path: Path, small_parts: None) -> None:
-    cut(tmp_path, [sheet(tmp_path / "a.tif", scene(200, 200), at(0, 0))])
-    reader = MosaicReader(tmp_path, "aerial", SMALL, TILE, "plan")
-    reader.read(0, 0)
-    handle = next(iter(reader._open.values()))
-    reader._process = -1  # what a forked child finds
-    reader.read(0, 0)
-    assert next(iter(reader._open.values())) is not handle
+def test_a_part_of_jpeg_comes_back_as_it_is_read(tmp_path: Path) -> None:
+    painted = a_painted_part()
+    smooth = replace(painted, picture=Picture(painted.picture.pixels // 8 + 90, painted.picture.valid))
+    write(tmp_path / "a.tif", smooth, "jpeg")
+    write(tmp_path / "b.tif", smooth, "jpeg")
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
+    kept = read_painted(tmp_path / "a.tif", PART, TILE, "plan")
+    assert kept is not None
+    assert np.array_equal(kept.picture.valid, painted.picture.valid)
+    assert np.array_equal(kept.first, painted.first)
+    file = PartFile(tmp_path / "a.tif")
+    for row, col in np.ndindex(SMALL.shape):
+        there = np.s_[row * TILE : (row + 1) * TILE, col * TILE : (col + 1) * TILE]
+        assert np.array_equal(kept.picture.pixels[:, *there], file.pixels(row, col).transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    "spoil",
     [
-        (lambda f: f.unlink(), "is missing or damaged; copy the dataset again or tile again"),
-        (
-            lambda f: blank(f, 2000, 60_000),
-            "damaged; copy the dataset again or tile again",
-        ),
-        (
-            lambda f: retag(f, "another"),
-            "is not of this dataset: its plan differs; copy the dataset again or",
-        ),
-        (lambda f: reblock(f), "is not of this dataset: its blocks are (32, 32), not one tile; copy"),
+        lambda f: f.unlink(),
+        lambda f: f.write_bytes(b"II*\0"),
+        lambda f: f.write_bytes(f.read_bytes()[:-20_000]),
+        lambda f: blank(f, 20_000, 60_000),
+        lambda f: retag(f, ROADRISK_PLAN="another"),
+        lambda f: f.write_bytes(geotiff(holed(), PLACE, SMALL.crs, TILE, "plan")),
+        lambda f: f.write_bytes(geotiff(holed(), PLACE, SMALL.crs, 32, "plan")),
+        lambda f: retag(f, ROADRISK_TILES="[]"),
+        lambda f: retag(f, ROADRISK_TILES='{"reasons":[],"tiles":[]}'),
+        lambda f: retag(f, ROADRISK_TILES='{"reasons":[],"tiles":[["","",false,29]]}'),
+        lambda f: retag(f, ROADRISK_TILES='{"reasons":[],"tiles":[["","",false,-1],["","",false,31]]}'),
+        lambda f: retag(f, ROADRISK_TILES='{"reasons":[],"tiles":[["","",false,1e9]]}'),
+        lambda f: retag(f, ROADRISK_TILES='{"reasons":[],"tiles":[["",[],false,30]]}'),
+        lambda f: retag(f, ROADRISK_TILES='{"reasons":3,"tiles":[["","",false,30]]}'),
+        lambda f: retag(f, ROADRISK_TILES="[" * 100_000),
     ],
 )
-def test_the_reader_refuses(tmp_path: Path, spoil: Callable[[Path], Any], said: str) -> None:
-    cut(tmp_path, [sheet(tmp_path / "a.tif", scene(200, 200), at(0, 0))])
-    file = tmp_path / "views/aerial/r00000c00000.tif"
-    spoil(file)
-    with pytest.raises(DatasetError, match=re.escape(f"{file} ") + ".*" + re.escape(said)):
-        MosaicReader(tmp_path, "aerial", SMALL, TILE, "plan").read(0, 0)
+def test_what_is_not_a_whole_part_of_the_plan_is_none(tmp_path: Path, spoil: Callable[[Path], Any]) -> None:
+    path = tmp_path / "a.tif"
+    write(path, a_painted_part())
+    assert read_painted(path, PART, TILE, "plan") is not None
+    spoil(path)
+    assert read_painted(path, PART, TILE, "plan") is None
+
+
+def test_what_a_part_says_of_its_tiles_is_short(tmp_path: Path) -> None:
+    part = Part(0, 0, 64, 64)
+    picture = Picture(np.ones((3, 4096, 4096), np.uint8), np.ones((4096, 4096), bool))
+    first = undated(part)
+    first[:, 30:] = "2021-07-01"
+    failed = np.zeros(first.shape, bool)
+    write(tmp_path / "a.tif", Painted(picture, first, first, failed, (), Spent(0, 0, 0)))
+    file = PartFile(tmp_path / "a.tif")
+    assert len(file.notes["ROADRISK_TILES"]) < 64 * 2 * 40
+    assert np.array_equal(known_of(file, part).first, first)
+    retag(tmp_path / "a.tif", ROADRISK_TILES="{}")
+    with pytest.raises(DatasetError) as caught:
+        known_of(PartFile(tmp_path / "a.tif"), part)
+    assert str(caught.value) == (
+        f"{tmp_path}/a.tif does not say what is known of its tiles; copy the dataset again or tile again"
+    )
+
+
+# --- reading
+
+
+@pytest.mark.parametrize("compress", ["zstd", "jpeg"])
+def test_tiles_in_any_order(tmp_path: Path, small_parts: None, compress: Compression) -> None:
+    picture = holed()
+    written = write_mosaic(tmp_path, SMALL, TILE, picture, compress=compress)
+    assert len(written) == len(SMALL.parts(TILE)) - 1
+    reader = MosaicReader(tmp_path, "aerial", SMALL, TILE, "plan")
+    for tile in np.random.default_rng(0).permutation(SMALL.size):
+        row, col = divmod(int(tile), SMALL.cols)
+        there = np.s_[row * TILE : (row + 1) * TILE, col * TILE : (col + 1) * TILE]
+        pixels, valid = reader.read(row, col), reader.valid(row, col)
+        assert pixels.shape == (3, TILE, TILE)
+        assert pixels.dtype == np.uint8
+        assert np.array_equal(valid, picture.valid[there])
+        assert not pixels[:, ~valid].any()
+        if compress == "zstd":
+            assert np.array_equal(pixels, picture.pixels[:, *there])
+
+
+def test_a_reader_is_pickled_and_closed_and_goes_on(tmp_path: Path, small_parts: None) -> None:
+    write_mosaic(tmp_path, SMALL, TILE, holed())
+    reader = MosaicReader(tmp_path, "aerial", SMALL, TILE, "plan")
+    wanted = reader.read(1, 2)
+    again = pickle.loads(pickle.dumps(reader))
+    assert np.array_equal(again.read(1, 2), wanted)
+    reader.close()
+    reader.close()
+    assert np.array_equal(reader.read(1, 2), wanted)
+    for row, col in [(6, 0), (0, 5), (-1, 0), (0, -1)]:
+        for of in (reader.read, reader.valid):
+            with pytest.raises(DatasetError, match=f"no tile at row {row}, column {col}: the grid has 6 x 5"):
+                of(row, col)
+
+
+def read_all(reader: MosaicReader, wanted: Picture, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for _ in range(600):
+        row, col = (int(rng.integers(size)) for size in SMALL.shape)
+        there = np.s_[row * TILE : (row + 1) * TILE, col * TILE : (col + 1) * TILE]
+        assert np.array_equal(reader.read(row, col), wanted.pixels[:, *there])
+
+
+def test_two_processes_go_on_with_one_reader_after_a_fork(
+    tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "OPEN_PARTS", 3)
+    picture = holed()
+    write_mosaic(tmp_path, SMALL, TILE, picture)
+    reader = MosaicReader(tmp_path, "aerial", SMALL, TILE, "plan")
+    read_all(reader, picture, 0)
+    child = multiprocessing.get_context("fork").Process(target=read_all, args=(reader, picture, 1))
+    child.start()
+    read_all(reader, picture, 2)
+    child.join()
+    assert child.exitcode == 0
+
+
+def test_few_parts_are_open_at_a_time(
+    tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "OPEN_PARTS", 3)
+    write_mosaic(tmp_path, SMALL, TILE, holed())
+    reader = MosaicReader(tmp_path, "aerial", SMALL, TILE, "plan")
+
+    def opened() -> set[str]:
+        links = (link.resolve() for link in Path("/proc/self/fd").iterdir())
+        return {link.name for link in links if link.is_relative_to(tmp_path)}
+
+    for row, col in np.ndindex(SMALL.shape):
+        reader.read(row, col)
+        assert len(opened()) <= 3
+    reader.read(0, 0)
+    reader.read(0, 2)
+    reader.read(0, 0)
+    reader.read(2, 0)
+    reader.read(2, 2)
+    assert opened() == {"r00000c00000.tif", "r00002c00000.tif", "r00002c00002.tif"}
+    reader.close()
+    assert opened() == set()
+
+
+def test_what_is_known_of_the_tiles_of_a_part(tmp_path: Path, small_parts: None) -> None:
+    first = np.array([[f"20{r:02d}-01-{c + 1:02d}" for c in range(5)] for r in range(6)])
+    write_mosaic(tmp_path, SMALL, TILE, holed(), dates=(first, first))
+    reader = MosaicReader(tmp_path, "aerial", SMALL, TILE, "plan")
+    known = reader.known(Part(2, 2, 2, 2))
+    assert known is not None
+    assert np.array_equal(known.last, first[2:4, 2:4])
+    assert reader.known(Part(4, 4, 2, 1)) is None
 
 
 def blank(file: Path, start: int, end: int) -> None:
@@ -350,291 +282,54 @@ def blank(file: Path, start: int, end: int) -> None:
     file.write_bytes(body)
 
 
-def retag(file: Path, plan: str) -> None:
+def retag(file: Path, **tags: str) -> None:
     with rasterio.open(file, "r+") as target:
-        target.update_tags(ROADRISK_PLAN=plan)
+        target.update_tags(**tags)
 
 
-def reblock(file: Path) -> None:
+def remade(file: Path, rows: int = SMALL.rows, **options: Any) -> None:
+    """The part in another layout."""
     with rasterio.open(file) as source:
-        picture = Picture(source.read(), source.read_masks(1) > 0)
-        write_picture(file, picture, source.transform, SMALL.crs, 32, "plan")
+        pixels, tags = source.read()[:, : rows * TILE], source.tags()
+        profile = source.profile | {"height": rows * TILE} | options
+    with rasterio.open(file, "w", **profile) as target:
+        target.update_tags(**tags)
+        target.write(pixels)
 
 
-def test_the_reader_without_a_view(tmp_path: Path) -> None:
-    with pytest.raises(
-        DatasetError, match=r"no .*aerial.parts.parquet: the view was not cut; tile again with"
-    ):
-        MosaicReader(tmp_path, "aerial", SMALL, TILE, "plan")
-
-
-def test_overview_is_the_mean_of_what_is_known() -> None:
-    known = np.zeros((128, 192), bool)
-    known[:, :100] = True
-    picture = Picture(scene(128, 192) * known, known)
-    small = shrunken(picture, TILE, 16)
-    assert small.pixels.shape == (3, 32, 48)
-    assert np.array_equal(small.valid, known.reshape(32, 4, 48, 4).mean(axis=(1, 3)) >= 0.5)
-    blocks = picture.pixels[:, :, :100].reshape(3, 32, 4, 25, 4).mean(axis=(2, 4))
-    assert np.abs(small.pixels[:, :, :25] - blocks).max() <= 0.51
-    assert not small.pixels[:, :, 25:].any()
+MEND = "copy the dataset again or tile again"
 
 
 @pytest.mark.parametrize(
-    ("rows", "cols", "size", "pixels"),
-    [(1, 1, 64, 64), (16, 9, 256, 256), (17, 1, 256, 128), (64, 64, 80, 64), (5000, 2, 256, 1)],
+    ("spoil", "said"),
+    [
+        (lambda f: f.unlink(), f"is missing or damaged; {MEND}"),
+        (lambda f: f.write_bytes(b""), f"is missing or damaged; {MEND}"),
+        (lambda f: f.write_bytes(f.read_bytes()[:300]), f"is missing or damaged; {MEND}"),
+        (lambda f: blank(f, 2000, 60_000), f"is (missing or )?damaged; {MEND}"),
+        (lambda f: retag(f, ROADRISK_PLAN="another"), f"is not of this dataset: its plan differs; {MEND}"),
+        (lambda f: remade(f, rows=5), f"is not of this dataset: it has 320 x 320 px; {MEND}"),
+        (
+            lambda f: remade(f, compress="deflate"),
+            f"is not of this dataset: it is not a masked 8-bit RGB picture; {MEND}",
+        ),
+        (
+            lambda f: f.write_bytes(geotiff(holed(), PLACE, SMALL.crs, 32, "plan")),
+            rf"is not of this dataset: its blocks are \(32, 32\), not one tile; {MEND}",
+        ),
+    ],
 )
-def test_overview_pixels(rows: int, cols: int, size: int, pixels: int) -> None:
-    assert overview_pixels(Grid("cell", "EPSG:32619", 0, 0, 64.0, 0, 0, rows, cols), size) == pixels
-
-
-def test_nested_vrts_show_the_same_pixels(
-    tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(roadrisk.overview, "SOURCES_PER_FILE", 2)
-    monkeypatch.setattr(roadrisk.overview, "NEST", 2)
-    paths = [
-        sheet(tmp_path / "a.tif", scene(250, 300), at(30, 90)),
-        sheet(tmp_path / "b.tif", scene(60, 60), at(0, 0)),
-    ]
-    parts, _ = cut(tmp_path, paths)
-    pixels, valid = mosaic(tmp_path)
-    written = [Part(p.row, p.col, p.rows, p.cols) for p in parts.itertuples() if p.state == "written"]
-    files = vrt_files("aerial", written, SMALL, TILE)
-    assert len(files) > 3
-    assert files[-1] == "views/aerial.vrt"
-    assert all((tmp_path / file).is_file() for file in files)
-    moved = tmp_path.with_name(f"{tmp_path.name}-moved")
-    tmp_path.rename(moved)
-    with rasterio.open(moved / "views/aerial.vrt") as source:
-        assert source.crs.to_string() == SMALL.crs
-        assert source.transform == SMALL.picture_transform(TILE)
-        assert np.array_equal(source.read(), pixels)
-        assert np.array_equal(source.read_masks(1) > 0, valid)
-        window = Window(70, 100, 133, 90)
-        assert np.array_equal(source.read(window=window), pixels[:, 100:190, 70:203])
-
-
-def test_the_vrt_draws_from_the_overview(tmp_path: Path) -> None:
-    grid = Grid("cell", "EPSG:32619", 0.0, 0.0, 64.0, 5000, -73000, 70, 100)
-    known = np.ones((2000, 3000), bool)
-    known[500:900, 800:1600] = False
-    path = sheet(tmp_path / "a.tif", scene(2000, 3000), at(500, 700), mask=known)
-    cut(tmp_path, [path], grid)
-    with rasterio.open(tmp_path / "views/aerial.overview.tif") as source:
-        overview, mask = source.read(), source.read_masks(1)
-        assert source.shape == (70 * 32, 100 * 32)
-    with rasterio.open(tmp_path / "views/aerial.vrt") as source:
-        assert source.overviews(1) == [2]
-        assert np.array_equal(source.read(out_shape=overview.shape), overview)
-        assert np.array_equal(source.read_masks(1, out_shape=mask.shape), mask)
-
-
-@pytest.mark.slow
-def test_the_full_view_of_four_thousand_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roadrisk.grid, "PART_SIDE_PX", TILE)
-    monkeypatch.setattr(os, "fsync", lambda file: None)  # 20 ms a part, and no disk is pulled here
-    grid = Grid("cell", "EPSG:32619", 0.0, 0.0, 64.0, 5000, -73000, 65, 62)
-    whole = Picture(scene(65 * TILE, 62 * TILE), np.ones((65 * TILE, 62 * TILE), bool))
-    (tmp_path / "views/aerial").mkdir(parents=True)
-    parts = grid.parts(TILE)
-    for part in parts:
-        there = np.s_[part.row * TILE : (part.row + 1) * TILE, part.col * TILE : (part.col + 1) * TILE]
-        picture = Picture(whole.pixels[:, *there], whole.valid[there])
-        place = grid.picture_transform(TILE) * Affine.translation(part.col * TILE, part.row * TILE)
-        write_picture(tmp_path / part_path("aerial", part), picture, place, grid.crs, TILE, "plan")
-    write_overview(tmp_path, "aerial", shrunken(whole, TILE, 32), grid, "plan")
-    write_vrt(tmp_path, "aerial", parts, grid, TILE)
-    assert len(vrt_files("aerial", parts, grid, TILE)) == 7
-    assert max(f.read_text().count("<SimpleSource>") for f in tmp_path.rglob("*.vrt")) <= 4 * 1000
-    with rasterio.open(tmp_path / "views/aerial.vrt") as source:
-        assert np.array_equal(source.read(), whole.pixels)
-        assert source.read_masks(1).all()
-        view = source.read(out_shape=(3, 65 * 32, 62 * 32))
-    mean = whole.pixels.reshape(3, 65 * 32, 2, 62 * 32, 2).mean(axis=(2, 4))
-    assert np.abs(view - mean).max() <= 0.51
-
-
-# --- interruptions
-
-
-def several(tmp_path: Path) -> list[Path]:
-    return [
-        sheet(tmp_path / f"s{n}.tif", scene(150, 150, n), at(100 * n - 30, 120 * n - 40)) for n in range(4)
-    ]
-
-
-def test_the_same_bytes_every_time_and_kept_parts_are_not_redone(tmp_path: Path, small_parts: None) -> None:
-    paths = several(tmp_path / "sheets")
-    first = cut(tmp_path / "a", paths)
-    cut(tmp_path / "b", paths)
-    assert digests(tmp_path / "a") == digests(tmp_path / "b")
-    kept = {f: f.stat().st_mtime_ns for f in (tmp_path / "a/views/aerial").iterdir()}
-    second = cut(tmp_path / "a", paths)
-    assert {f: f.stat().st_mtime_ns for f in (tmp_path / "a/views/aerial").iterdir()} == kept
-    assert digests(tmp_path / "a") == digests(tmp_path / "b")
-    pd.testing.assert_frame_equal(first.parts, second.parts)
-    assert np.array_equal(first.coverage, second.coverage)
-
-
-@pytest.mark.parametrize("spoil", [lambda f: retag(f, "another"), lambda f: f.write_bytes(b"II*\0")])
-def test_a_part_of_another_plan_or_damaged_is_cut_again(
-    tmp_path: Path, small_parts: None, spoil: Callable[[Path], Any]
-) -> None:
-    paths = several(tmp_path / "sheets")
-    cut(tmp_path / "a", paths)
-    before = digests(tmp_path / "a")
-    spoil(tmp_path / "a/views/aerial/r00000c00000.tif")
-    cut(tmp_path / "a", paths)
-    assert digests(tmp_path / "a") == before
-
-
-def test_a_failure_at_any_rename_resumes_to_the_same_bytes(
-    tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paths = several(tmp_path / "sheets")
-    cut(tmp_path / "whole", paths)
-    wanted = digests(tmp_path / "whole")
-    replace, count = os.replace, 0
-    for fatal in range(1, len(wanted) + 1):
-        out = tmp_path / f"out{fatal}"
-        count = 0
-
-        def failing(source: Any, target: Any, fatal: int = fatal) -> None:
-            nonlocal count
-            count += 1
-            if count == fatal:
-                raise OSError(28, "No space left on device", str(target))
-            replace(source, target)
-
-        monkeypatch.setattr(os, "replace", failing)
-        with pytest.raises(
-            DatasetError, match=r"cannot write .*No space left on device\); mend that and run"
-        ):
-            cut(out, paths)
-        monkeypatch.setattr(os, "replace", replace)
-        there = digests(out)
-        assert len(there) == fatal - 1
-        assert there.items() <= wanted.items()
-        cut(out, paths)
-        assert digests(out) == wanted
-    assert len(wanted) > 5
-
-
-KILLED = """
-import sys
-from pathlib import Path
-from roadrisk.cutting import cut_view
-from roadrisk.grid import Grid
-from roadrisk.sources.imagery import found_sheets
-grid = Grid(**eval(sys.argv[3]))
-cut_view(Path(sys.argv[2]), "aerial", found_sheets([sys.argv[1]], grid), grid, 64, "plan", 2)
-"""
-
-
-def test_killed_in_the_middle_and_run_again(tmp_path: Path) -> None:
-    grid = Grid("cell", "EPSG:32619", 0.0, 0.0, 64.0, 5000, -73000, 128, 192)
-    for n in range(6):
-        place = at(4096 * (n % 3) + 100, 4096 * (n // 3) + 100)
-        sheet(tmp_path / f"sheets/s{n}.tif", scene(1500, 1500, n), place)
-    sheets = [tmp_path / "sheets"]
-    cut(tmp_path / "whole", sheets, grid)
-    out = tmp_path / "out"
-    argv = [sys.executable, "-c", KILLED, str(sheets[0]), str(out), repr(grid.as_json())]
-    out.mkdir()
-    process = subprocess.Popen(argv)
-    while not list(out.rglob("r*.tif")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert len(children) >= 2
-    for child in children:
-        while running(child):
-            time.sleep(0.01)
-    assert not (out / "views/aerial.parts.parquet").exists()
-    kept = set(digests(out)) & set(digests(tmp_path / "whole"))
-    assert kept
-    cut(out, sheets, grid)
-    assert digests(out) == digests(tmp_path / "whole")
-
-
-def running(pid: str) -> bool:
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
-
-
-def test_two_workers_write_what_one_does_and_leave_off_at_a_damaged_sheet(tmp_path: Path) -> None:
-    grid = Grid("cell", "EPSG:32619", 0.0, 0.0, 64.0, 5000, -73000, 64, 192)
-    paths = [
-        sheet(tmp_path / f"sheets/s{n}.tif", scene(300, 300, n), at(4096 * n + 100, 100), compress="deflate")
-        for n in range(3)
-    ]
-    cut(tmp_path / "one", paths, grid, workers=1)
-    cut(tmp_path / "two", paths, grid, workers=2)
-    assert digests(tmp_path / "one") == digests(tmp_path / "two")
-    size = paths[2].stat().st_size
-    blank(paths[2], size // 2, size)
-    for workers in (1, 2):
-        out = tmp_path / f"bad{workers}"
-        with pytest.raises(
-            SourceError, match=re.escape(f"{paths[2]} is damaged; replace it or leave it out of")
-        ) as e:
-            cut(out, paths, grid, workers=workers)
-        assert "\n" not in str(e.value)
-        assert set(digests(out)) <= {f"views/aerial/r00000c{c:05d}.tif" for c in (0, 64)}
-    assert digests(tmp_path / "bad1").items() <= digests(tmp_path / "one").items()
-
-
-def test_half_written_files_of_a_killed_run_are_removed(tmp_path: Path, small_parts: None) -> None:
-    left = tmp_path / "out/views/aerial/.tmp-r00000c00004.tif"
-    left.parent.mkdir(parents=True)
-    left.write_bytes(b"half")
-    cut(tmp_path / "out", several(tmp_path / "sheets"))
-    assert not left.exists()
-
-
-def test_a_disk_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 10, 10_000))
-    path = sheet(tmp_path / "a.tif", scene(300, 300), at(0, 0))
+def test_the_reader_refuses(tmp_path: Path, spoil: Callable[[Path], Any], said: str) -> None:
+    write_mosaic(tmp_path, SMALL, TILE, holed())
+    spoil(tmp_path / FILE)
     with pytest.raises(DatasetError) as caught:
-        cut(tmp_path / "out", [path])
-    assert re.fullmatch(
-        rf"the picture needs about \d+ kB and {tmp_path}/out has 10 kB free; free space or use another folder",
-        str(caught.value),
+        MosaicReader(tmp_path, "aerial", SMALL, TILE, "plan").read(0, 0)
+    assert re.fullmatch(f"{re.escape(str(tmp_path / FILE))} {said}", str(caught.value))
+
+
+def test_the_reader_without_a_view(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError) as caught:
+        MosaicReader(tmp_path, "aerial", SMALL, TILE, "plan")
+    assert str(caught.value) == (
+        f"no {tmp_path}/views/aerial.parts.parquet: the view was not cut; tile again with --imagery"
     )
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_a_resumed_run_needs_no_disk_for_what_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = sheet(tmp_path / "a.tif", scene(300, 300), at(0, 0))
-    cut(tmp_path / "out", [path])
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: pytest.fail("asked"))
-    cut(tmp_path / "out", [path])
-
-
-@pytest.mark.parametrize("noise", [True, False])
-def test_estimates_are_within_a_factor_of_two(tmp_path: Path, noise: bool) -> None:
-    pixels = scene(900, 900) if noise else np.full((3, 900, 900), 9, np.uint8)
-    grid = Grid("cell", "EPSG:32619", 0.0, 0.0, 64.0, 5000, -73000, 64, 192)
-    paths = [sheet(tmp_path / f"s{n}.tif", pixels, at(4096 * n + 1000 - 300 * n, 100)) for n in range(3)]
-    sheets = found_sheets([str(p) for p in paths], grid)
-    known = estimate(sheets, grid, TILE, 1)
-    assert (known.tiles, known.parts, known.parts_with_picture) == (64 * 192, 3, 3)
-    assert known.minutes > 0
-    assert not (tmp_path / "views").exists()
-    parts, _ = cut(tmp_path, paths, grid)
-    assert 0.5 < known.bytes / parts["bytes"].sum() < 2
-    assert parts["bytes"].sum() < disk_needed(sheets.found, grid, TILE, 3 * 900 * 900) * (1 if noise else 3)
-
-
-def test_the_boston_pictures(tmp_path: Path, shared_data: Path) -> None:
-    grid = grid_of_cell(LngLatBbox(-71.35, 42.20, -70.95, 42.42), 250)
-    parts, coverage = cut(tmp_path, [shared_data / "boston/imagery"], grid, 64)
-    assert coverage.shape == (102, 136)
-    assert int((coverage >= 0.9).sum()) == 111
-    assert len(parts) == 6

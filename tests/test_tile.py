@@ -318,7 +318,7 @@ def test_ctrl_c_says_what_the_same_command_would_do(
     def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("roadrisk.tiling.cut_view", interrupted)
+    monkeypatch.setattr("roadrisk.tiling.cut_views", interrupted)
     run = roadrisk("tile", metro.region, "-o", tmp_path / "d", "--workers", 1)
     assert run.code == 130
     assert (
@@ -402,7 +402,7 @@ def broken(metro: Metro, tmp_path: Path) -> Path:
         (["--imagery", "{broken}/nowhere.tif"], "no such imagery: "),
         (["--imagery", "{broken}/not_a_raster.tif"], "not_a_raster.tif is not a"),
         (["--imagery", "{broken}/no_crs.tif"], "gdal_edit.py -a_srs"),
-        (["--bbox", "10", "50", "10.1", "50.1"], "4 sheets lie outside the region: "),
+        (["--bbox", "10", "50", "10.1", "50.1"], "points lie outside the grid"),
         (["--crashes", "{broken}/nowhere.csv"], "no such file"),
         (["--crashes", "{broken}/no_coordinates.csv"], "its columns: 'crash_id', 'crash_date', 'severity'"),
         (["--crashes", "{broken}/no_dates.csv"], "last tuesday"),

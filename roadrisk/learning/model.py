@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,7 +34,7 @@ from roadrisk.nets.fusion import MultiModalNN
 from roadrisk.nets.image import frozen_resnet34
 from roadrisk.progress import Progress, silent
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST, WEIGHTS, FOLDS = "model.json", "model.safetensors", "folds.parquet"
 
 Split = Literal["spatial", "random"]
@@ -75,12 +75,18 @@ class Origin:
     ----------
     windows : the dates [from, to) of each name.
     cell_m, metres_per_pixel : None where tiles have no such size.
+    view : whose pictures were learned from; empty without any, or where a table named them.
+    stretches : by view, how pixels of more than 8 bit became 8 bit.
+    warnings : what was said of the sources when the tiles were made.
     """
 
     label: LabelOrigin
     windows: dict[str, tuple[IsoDate, IsoDate]]
     cell_m: Size | None
     metres_per_pixel: Size | None
+    view: str = "aerial"
+    stretches: dict[str, tuple[tuple[Number, Number], ...]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

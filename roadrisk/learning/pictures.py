@@ -73,7 +73,7 @@ class Pictures(Protocol):
 
 
 class TileReader(Protocol):
-    """What reads a tile of a mosaic, as `roadrisk.mosaic.MosaicReader` does."""
+    """What reads a tile of a mosaic, as `roadrisk.mosaic.parts.MosaicReader` does."""
 
     def read(self, row: int, col: int) -> Pixels:
         """(3, H, W), zeros where there is no picture."""

@@ -48,6 +48,7 @@ class TrainSettings:
     encoder : network that looks at the picture.
     weights : `imagenet`, `none` or a .pth or .safetensors file; None follows the encoder.
     inputs : what the network is given.
+    views : whose pictures it sees; one, for now.
     folds : parts of the cross-validation.
     block_m : side of a spatial block [m]; None is four tiles.
     epochs, learning_rate : None follows the encoder.
@@ -64,6 +65,7 @@ class TrainSettings:
     encoder: Encoder = "resnet34"
     weights: str | None = None
     inputs: Inputs = "both"
+    views: tuple[str, ...] = ("aerial",)
     folds: Annotated[int, Field(ge=2)] = 5
     block_m: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     epochs: Annotated[int, Field(ge=1)] | None = None
@@ -102,13 +104,15 @@ def resolved(settings: TrainSettings) -> TrainSettings:
 
     Raises
     ------
-    UsageError : weights that contradict the encoder.
+    UsageError : weights that contradict the encoder, or several views.
 
     Examples
     --------
     >>> resolved(TrainSettings(encoder="basic")).learning_rate
     0.0002
     """
+    if len(settings.views) != 1:
+        raise UsageError("--views names one view; several in one model are not there yet")
     follows = FOLLOWS[settings.encoder]
     weights = settings.weights or follows.weights
     if settings.inputs != "facts":

@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from roadrisk.files import whole_file
 from roadrisk.grid import PART_SIDE_PX, Grid, Part, tiles_per_part
-from roadrisk.mosaic import Picture, write_picture
+from roadrisk.mosaic.parts import write_picture
+from roadrisk.mosaic.picture import Mask, Picture, Pixels
 
 SOURCES_PER_FILE = 1000
 NEST = 31  # 31 x 31 parts below a nested file
@@ -49,24 +51,35 @@ def overview_pixels(grid: Grid, tile_size: int) -> int:
 
 
 def shrunken(picture: Picture, tile_size: int, pixels: int) -> Picture:
-    """A part's picture with `pixels` a tile: means over what is known, known where half of it is."""
+    """A picture with `pixels` a tile: means over what is known, known where half of it is.
+
+    A tile becomes the same whatever lies around it.
+    """
     if pixels == tile_size:
         return picture
     rows, cols = picture.valid.shape[0] // tile_size, picture.valid.shape[1] // tile_size
-    size = (cols * pixels, pixels)
-    small = np.zeros((3, rows * pixels, cols * pixels), np.uint8)
-    known = np.zeros(small.shape[1:], bool)
-    # a row of tiles at a time, which keeps the floats small
-    for row in range(rows):
-        wide, narrow = (slice(row * side, (row + 1) * side) for side in (tile_size, pixels))
-        share = cv2.resize(picture.valid[wide].astype(np.float32), size, interpolation=cv2.INTER_AREA)
-        known[narrow] = share >= 0.5
-        for band in range(3):
-            mean = cv2.resize(
-                picture.pixels[band, wide].astype(np.float32), size, interpolation=cv2.INTER_AREA
-            )
-            small[band, narrow] = np.where(known[narrow], np.rint(mean / np.maximum(share, 0.5)), 0)
-    return Picture(small, known)
+    small = Picture(
+        np.zeros((3, rows * pixels, cols * pixels), np.uint8), np.zeros((rows * pixels, cols * pixels), bool)
+    )
+    for row, col in np.ndindex(rows, cols):
+        wide, narrow = (
+            np.s_[row * side : (row + 1) * side, col * side : (col + 1) * side]
+            for side in (tile_size, pixels)
+        )
+        valid = picture.valid[wide]
+        share = np.ones((pixels, pixels), np.float32) if valid.all() else _means(valid, pixels)
+        # floats may add up to a little less than the half there is
+        small.valid[narrow] = known = share > 0.5 - 1e-4
+        if known.any():
+            for band in range(3):
+                mean = _means(picture.pixels[band, *wide], pixels) / np.maximum(share, 0.25)
+                small.pixels[band, *narrow] = np.where(known, np.rint(mean), 0)
+    return small
+
+
+def _means(tile: Pixels | Mask, pixels: int) -> NDArray[np.float32]:
+    """(pixels, pixels) means over areas of (H, W)."""
+    return np.asarray(cv2.resize(tile.astype(np.float32), (pixels, pixels), interpolation=cv2.INTER_AREA))
 
 
 def write_overview(dataset_dir: Path, view: str, picture: Picture, grid: Grid, plan_hash: str) -> None:
@@ -77,7 +90,8 @@ def write_overview(dataset_dir: Path, view: str, picture: Picture, grid: Grid, p
 
 def vrt_files(view: str, parts: Iterable[Part], grid: Grid, tile_size: int) -> list[str]:
     """Paths of a view's VRT files, from the dataset's folder; the one to open is the last."""
-    return [f"views/{source.path}" for source, _ in _nested(view, parts, grid, tile_size)]
+    nested = [f"views/{source.path}" for source, _ in _nested(view, parts, grid, tile_size)]
+    return [*([_mask_path(view)] if overview_pixels(grid, tile_size) < tile_size else []), *nested]
 
 
 def write_vrt(dataset_dir: Path, view: str, parts: Iterable[Part], grid: Grid, tile_size: int) -> None:
@@ -86,11 +100,27 @@ def write_vrt(dataset_dir: Path, view: str, parts: Iterable[Part], grid: Grid, t
     Paths in it are relative. Its overview is the picture of the whole.
     """
     pixels = overview_pixels(grid, tile_size)
+    texts = {_mask_path(view): _mask_vrt(view, grid, pixels)} if pixels < tile_size else {}
     for source, below in _nested(view, parts, grid, tile_size):
-        outermost = f"views/{source.path}" == vrt_path(view)
-        overview = Path(overview_path(view)).name if outermost and pixels < tile_size else None
-        with whole_file(dataset_dir / "views" / source.path) as temporary:
-            temporary.write_text(_vrt(source, below, grid, tile_size, overview), encoding="utf-8")
+        path = f"views/{source.path}"
+        shrunk = view if path == vrt_path(view) and pixels < tile_size else None
+        texts[path] = _vrt(source, below, grid, tile_size, shrunk)
+    for path, text in texts.items():
+        with whole_file(dataset_dir / path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _mask_path(view: str) -> str:
+    return f"views/{view}.overview-mask.vrt"
+
+
+def _mask_vrt(view: str, grid: Grid, pixels: int) -> str:
+    """The mask of the picture of the whole as a band: a mask in a VRT can have no other overview."""
+    return (
+        f'<VRTDataset rasterXSize="{grid.cols * pixels}" rasterYSize="{grid.rows * pixels}">\n'
+        f'<VRTRasterBand dataType="Byte" band="1"><SimpleSource>{_file(Path(overview_path(view)).name)}'
+        "<SourceBand>mask,1</SourceBand></SimpleSource></VRTRasterBand>\n</VRTDataset>\n"
+    )
 
 
 def _nested(
@@ -114,14 +144,13 @@ def _nested(
     return [*files, (_Source(f"{view}.vrt", Part(0, 0, *grid.shape)), sources)]
 
 
-def _vrt(source: _Source, below: list[_Source], grid: Grid, tile_size: int, overview: str | None) -> str:
+def _vrt(source: _Source, below: list[_Source], grid: Grid, tile_size: int, shrunk: str | None) -> str:
+    """A VRT file; `shrunk` is the view whose picture of the whole is its overview."""
     tiles = source.tiles
     left, _, _, top = grid.tile_bounds(tiles.row, tiles.col)
     pixel = grid.cell / tile_size
     folder = Path(source.path).parent
-    bands = [
-        _band(number, source, below, folder, tile_size, overview) for number in ("1", "2", "3", "mask,1")
-    ]
+    bands = [_band(number, source, below, folder, tile_size, shrunk) for number in ("1", "2", "3", "mask,1")]
     return "\n".join(
         [
             f'<VRTDataset rasterXSize="{tiles.cols * tile_size}" rasterYSize="{tiles.rows * tile_size}">',
@@ -135,14 +164,14 @@ def _vrt(source: _Source, below: list[_Source], grid: Grid, tile_size: int, over
 
 
 def _band(
-    number: str, source: _Source, below: list[_Source], folder: Path, tile_size: int, overview: str | None
+    number: str, source: _Source, below: list[_Source], folder: Path, tile_size: int, shrunk: str | None
 ) -> str:
     colour = {"1": "Red", "2": "Green", "3": "Blue"}.get(number)
     head = f' band="{number}"' if colour else ""
     lines = [
         f'<VRTRasterBand dataType="Byte"{head} blockXSize="{tile_size}" blockYSize="{tile_size}">',
         *([f"<ColorInterp>{colour}</ColorInterp>"] if colour else []),
-        *([f"<Overview>{_file(overview)}<SourceBand>{number}</SourceBand></Overview>"] if overview else []),
+        *([_overview(shrunk, number)] if shrunk else []),
     ]
     for inner in below:
         width, height = inner.tiles.cols * tile_size, inner.tiles.rows * tile_size
@@ -157,6 +186,11 @@ def _band(
             f'<DstRect xOff="{x}" yOff="{y}" xSize="{width}" ySize="{height}"/></SimpleSource>'
         )
     return "\n".join([*lines, "</VRTRasterBand>"])
+
+
+def _overview(view: str, number: str) -> str:
+    path, band = (_mask_path(view), "1") if number == "mask,1" else (overview_path(view), number)
+    return f"<Overview>{_file(Path(path).name)}<SourceBand>{band}</SourceBand></Overview>"
 
 
 def _file(name: str) -> str:

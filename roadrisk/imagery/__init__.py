@@ -1,0 +1,1 @@
+"""Pictures from elsewhere: finding sheets, fetching them, reading their pixels."""

@@ -1,0 +1,115 @@
+"""Manners: how servers are treated, whatever is asked of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+from roadrisk import __version__
+from roadrisk.errors import SourceError
+
+CONTACT = "ROADRISK_CONTACT"
+MOVED = (301, 302, 303, 307, 308)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How a server is treated.
+
+    Parameters
+    ----------
+    connections, rate_per_s : requests at a time and a second, at most.
+    answer_s : in which one answer must be whole, from the look-up of its host's name to the last byte.
+    tries : of a tile.
+    backoff_s : before the second try, doubled for each later one; half of it is up to chance.
+    wait_at_most_s : of what a server asks to wait.
+    bytes_at_most : of an answer.
+    redirects : that are followed.
+    alike_at_most : the first so many tiles fail in one way: the rest is not asked for.
+    failures_at_most : of tiles in all, then the rest is not asked for.
+    """
+
+    connections: int = 4
+    rate_per_s: float = 10.0
+    answer_s: float = 60.0
+    tries: int = 5
+    backoff_s: float = 1.0
+    wait_at_most_s: float = 120.0
+    bytes_at_most: int = 20 << 20
+    redirects: int = 3
+    alike_at_most: int = 20
+    failures_at_most: int = 200
+
+
+POLITE = Manners()
+
+
+def user_agent() -> str:
+    """Who asks: this library, and `ROADRISK_CONTACT` so that a server's owner can write before blocking.
+
+    Raises
+    ------
+    SourceError : a contact that no header can carry.
+    """
+    contact = os.environ.get(CONTACT) or "roadway-risk maps; no contact given"
+    if not (contact.isascii() and contact.isprintable()):
+        raise SourceError(
+            f"{CONTACT} has characters that a request cannot carry; use an e-mail or web address"
+        )
+    return f"roadrisk/{__version__} (+{contact})"
+
+
+def asked_wait_s(header: str) -> float:
+    """What `Retry-After` says, in seconds or as a date (RFC 9110, 10.2.3); 0 where it says nothing."""
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        until = parsedate_to_datetime(header)
+    except ValueError:
+        return 0.0
+    return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+@contextmanager
+def unlogged() -> Iterator[None]:
+    """Keep httpx from logging each request, with the keys in its address."""
+
+    def nothing(record: logging.LogRecord) -> bool:
+        return False
+
+    logger = logging.getLogger("httpx")
+    logger.addFilter(nothing)
+    try:
+        yield
+    finally:
+        logger.removeFilter(nothing)
+
+
+def in_own_loop(work: Callable[[], Coroutine[None, None, T]]) -> T:
+    """The result of `work` in an event loop of its own thread, since a notebook's thread has a loop."""
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = []
+
+    async def watched() -> T:
+        task = asyncio.get_running_loop().create_task(work())
+        running.append((asyncio.get_running_loop(), task))
+        return await task
+
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(asyncio.run, watched())
+        try:
+            return result.result()
+        except BaseException:
+            # the user's interrupt comes to this thread, and the loop knows nothing of it
+            if not result.done() and running:
+                loop, task = running[0]
+                loop.call_soon_threadsafe(task.cancel)
+            raise

@@ -1,0 +1,105 @@
+"""Pixels of more than 8 bit: how they become 8 bit, measured once over the region.
+
+The stretch is recorded with the dataset and the model, so that the next metro is stretched the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from roadrisk.errors import SourceError
+from roadrisk.grid import Bbox, Grid, transformer
+from roadrisk.imagery.fetching import public_name
+from roadrisk.imagery.headers import meeting
+from roadrisk.imagery.remote import REMOTE_OPTIONS, opened
+from roadrisk.imagery.sheets import Sheet, Sheets, Stretch
+
+# the darkest and the brightest hundredths are cut off, as QGIS does
+CUT_PERCENT = (2.0, 98.0)
+SAMPLED_SHEETS = 64
+SAMPLED_SIDE_PX = 256
+
+
+def stretched(sheets: Sheets, grid: Grid, known: Stretch | None) -> Sheets:
+    """The same sheets with the stretch that makes them 8 bit; none where they are 8 bit already.
+
+    Parameters
+    ----------
+    known : of a model or another region; else measured over the pixels inside the grid.
+
+    Raises
+    ------
+    SourceError : nothing to measure, a sheet cannot be read, or a stretch is given for pictures of 8 bit.
+    """
+    if sheets.found[0].dtype == "uint8":
+        if known is not None:
+            raise SourceError(
+                f"{public_name(sheets.found[0].path)} is 8 bit, and the stretch is of pictures of more; "
+                "leave out --stretch-of"
+            )
+        return sheets
+    stretch = known or measured_stretch(sheets.found, grid)
+    return replace(sheets, found=tuple(replace(sheet, stretch=stretch) for sheet in sheets))
+
+
+def measured_stretch(sheets: Sequence[Sheet], grid: Grid) -> Stretch:
+    """For each of three colours the values below and above which 2 % of the pixels in the grid lie.
+
+    At most 64 sheets are looked at, evenly spread, at most 256 x 256 pixels of each.
+    """
+    step = -(-len(sheets) // SAMPLED_SHEETS)
+    with rasterio.Env(**REMOTE_OPTIONS):
+        samples = [_sample(sheet, grid) for sheet in sheets[::step]]
+    values = np.concatenate(samples, axis=1)
+    if not values.shape[1]:
+        raise SourceError(
+            f"{public_name(sheets[0].path)} and the others have no pixel inside the grid to measure a "
+            "stretch from; check --bbox, or give --stretch-of"
+        )
+    low, high = np.percentile(values, CUT_PERCENT, axis=1)
+    # one value everywhere is shown as black, not divided by nothing
+    high = np.where(high > low, high, low + 1)
+    return tuple((float(a), float(b)) for a, b in zip(low, high, strict=True))
+
+
+def _sample(sheet: Sheet, grid: Grid) -> NDArray[np.float64]:
+    """(3, n) values of a sheet where it meets the grid."""
+    try:
+        with opened(sheet.path) as source:
+            window = _window_inside(sheet, grid)
+            shape = tuple(max(1, min(SAMPLED_SIDE_PX, int(side))) for side in (window.height, window.width))
+            options: dict[str, Any] = {"window": window, "out_shape": shape, "resampling": Resampling.nearest}
+            colours = source.read(list(sheet.bands.colours), **_of_bands(options, len(sheet.bands.colours)))
+            valid = source.dataset_mask(**options) > 0
+    except RasterioError as error:
+        detail = str(error.__cause__ or error).splitlines()[0]
+        raise SourceError(
+            f"{public_name(sheet.path)} cannot be read for its stretch; replace it or leave it "
+            f"out of --imagery ({detail})"
+        ) from None
+    valid &= np.isfinite(colours).all(axis=0)
+    seen = colours[:, valid].astype(np.float64)
+    return np.broadcast_to(seen, (3, seen.shape[1])) if len(seen) == 1 else seen
+
+
+def _of_bands(options: dict[str, Any], bands: int) -> dict[str, Any]:
+    return {**options, "out_shape": (bands, *options["out_shape"])}
+
+
+def _window_inside(sheet: Sheet, grid: Grid) -> Window:
+    """The part of a sheet, in its pixels, around what it shares with the grid."""
+    shared = meeting(sheet.bounds, grid.bounds) or sheet.bounds
+    box = Bbox(*transformer(grid.crs, sheet.crs).transform_bounds(*shared, densify_pts=21))
+    corners = np.array([~sheet.to_crs @ (x, y) for x in (box.left, box.right) for y in (box.bottom, box.top)])
+    low = np.clip(np.floor(corners.min(axis=0)), 0, (sheet.width - 1, sheet.height - 1))
+    high = np.clip(np.ceil(corners.max(axis=0)), low + 1, (sheet.width, sheet.height))
+    return Window(*low, *(high - low))
