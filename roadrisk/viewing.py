@@ -18,8 +18,8 @@ from roadrisk.files import digest_of, identity_of
 from roadrisk.grid import Grid, Part
 from roadrisk.imagery.finding import found_views
 from roadrisk.imagery.given import Download
-from roadrisk.imagery.servers import is_server, planned_download
 from roadrisk.imagery.sheets import Sheet, Sheets, Stretch
+from roadrisk.imagery.tiles.servers import is_server, planned_download
 from roadrisk.mosaic.context import context_block
 from roadrisk.mosaic.cutting import CutView, Days, Estimate, cut_context, cut_view, estimate
 from roadrisk.mosaic.overview import overview_path, vrt_files

@@ -35,10 +35,10 @@ from pmtiles.writer import Writer
 from roadrisk.errors import SourceError
 from roadrisk.grid import Grid, LngLatBbox
 from roadrisk.gridding import grid_of_cell, grid_of_zoom
-from roadrisk.imagery.archives import archived_sheets
-from roadrisk.imagery.directories import UNPACKED_BYTES, Damaged, directory_of, unpacked
 from roadrisk.imagery.given import GivenSheets
 from roadrisk.imagery.manners import Manners
+from roadrisk.imagery.tiles.archives import archived_sheets
+from roadrisk.imagery.tiles.directories import UNPACKED_BYTES, Damaged, directory_of, unpacked
 from roadrisk.progress import silent
 from roadrisk.source_settings import ImagerySource
 

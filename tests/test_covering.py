@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from roadrisk.errors import SourceError
 from roadrisk.grid import Grid, LngLatBbox, transformer
 from roadrisk.gridding import grid_of_cell, grid_of_zoom
-from roadrisk.imagery.covering import FINEST, WORLD_M, tiles_over, zoom_for
+from roadrisk.imagery.tiles.covering import FINEST, WORLD_M, tiles_over, zoom_for
 
 BOX = LngLatBbox(-71.06, 42.35, -71.05, 42.36)
 

@@ -40,11 +40,11 @@ from tile_server import (
 )
 
 from roadrisk.errors import SourceError
-from roadrisk.imagery.asking import Wanted
-from roadrisk.imagery.downloading import download
-from roadrisk.imagery.encoded import NotPicture, whole_picture
 from roadrisk.imagery.manners import Manners, asked_wait_s, user_agent
-from roadrisk.imagery.tile_cache import Answer
+from roadrisk.imagery.tiles.asking import Wanted
+from roadrisk.imagery.tiles.downloading import download
+from roadrisk.imagery.tiles.encoded import NotPicture, whole_picture
+from roadrisk.imagery.tiles.tile_cache import Answer
 
 QUICK = Manners(answer_s=0.5, tries=3, backoff_s=0.01, rate_per_s=1000)
 PNG = encoded(pixels_of(1, 1))

@@ -6,7 +6,7 @@ import pytest
 from xyzservices import providers
 
 from roadrisk.errors import SourceError
-from roadrisk.imagery.providers import server_of
+from roadrisk.imagery.tiles.providers import server_of
 from roadrisk.source_settings import ImagerySource
 
 

@@ -17,9 +17,11 @@ from rasterio.windows import Window
 from sheets import scene, sheet
 
 from roadrisk.errors import SourceError
-from roadrisk.imagery.fetching import Ask, fetched, public_name
+from roadrisk.imagery.fetching import Ask, fetched
+from roadrisk.imagery.identities import remote_identity
 from roadrisk.imagery.manners import Manners
-from roadrisk.imagery.remote import REMOTE_OPTIONS, gdal_name, opened, remote_identity
+from roadrisk.imagery.names import gdal_name, public_name
+from roadrisk.imagery.remote import REMOTE_OPTIONS, opened
 
 QUICK = Manners(answer_s=1, tries=3, backoff_s=0.01, wait_at_most_s=0.3, bytes_at_most=100_000)
 NAIP = ("usda_naip_128_none_z2", "usda_naip_256_lzw_z3", "usda_naip_512_deflate_z2", "usda_naip_512_jpeg_z5")

@@ -23,7 +23,7 @@ from roadrisk.errors import SourceError
 from roadrisk.grid import Grid, LngLatBbox
 from roadrisk.gridding import grid_of_zoom
 from roadrisk.imagery.manners import Manners
-from roadrisk.imagery.servers import planned_download, served_sheets
+from roadrisk.imagery.tiles.servers import planned_download, served_sheets
 from roadrisk.progress import silent
 from roadrisk.source_settings import ImagerySource
 

@@ -94,7 +94,7 @@ def test_an_index_of_other_sheets(tmp_path: Path) -> None:
 def test_an_index_without_the_column(tmp_path: Path) -> None:
     path = sheet(tmp_path / "a.tif")
     said = index(tmp_path / "i.csv", file=["a.tif"], SrcImgDate=["2021-03-04"])
-    with pytest.raises(SourceError, match="i.csv has no column 'FileName' \\(index.name\\)"):
+    with pytest.raises(SourceError, match=r"i\.csv has no column 'FileName' \(index\.name\)"):
         found([path], index=said)
 
 

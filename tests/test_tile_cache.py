@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from tile_server import encoded, pixels_of
 
 from roadrisk.errors import SourceError
-from roadrisk.imagery.covering import TileRows
-from roadrisk.imagery.tile_cache import (
+from roadrisk.imagery.tiles.covering import TileRows
+from roadrisk.imagery.tiles.tile_cache import (
     Answer,
     Kept,
     TileCache,

@@ -11,10 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from roadrisk.errors import SourceError
 from roadrisk.grid import Grid, LngLatBbox, transformer
-from roadrisk.imagery.fetching import public_name
 from roadrisk.imagery.given import Given, GivenSheets
 from roadrisk.imagery.manners import POLITE, Manners
-from roadrisk.imagery.remote import gdal_name
+from roadrisk.imagery.names import gdal_name, public_name
 from roadrisk.imagery.stac import Document, Item, Items, Wanted, dates_of, items_over, linked
 from roadrisk.progress import Progress
 from roadrisk.source_settings import ImagerySource

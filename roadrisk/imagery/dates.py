@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from roadrisk.errors import SourceError
-from roadrisk.imagery.fetching import public_name
 from roadrisk.imagery.given import Given
+from roadrisk.imagery.names import public_name
 from roadrisk.imagery.sheets import Dates
 from roadrisk.source_settings import ImagerySource, SheetIndex
 from roadrisk.sources.dates import is_month_first, order_evidence, read_dates

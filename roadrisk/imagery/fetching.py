@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -12,13 +11,18 @@ from http import HTTPStatus
 import httpx
 
 from roadrisk.errors import SourceError
-from roadrisk.imagery.asking import client_of
-from roadrisk.imagery.manners import MOVED, POLITE, Manners, asked_wait_s, in_own_loop
+from roadrisk.imagery.manners import (
+    MOVED,
+    POLITE,
+    Manners,
+    asked_wait_s,
+    client_of,
+    in_own_loop,
+    named_status,
+)
+from roadrisk.imagery.names import public_name
 
 PASSING = (408, 425, 429)
-_QUERY = re.compile(r"(https?(?:://|%3A%2F%2F)[^\s?'\"<>]+)\?[^\s'\"<>)]*")
-_PREFIX = re.compile(r"/vsicurl/(?=https?:)")
-_USER = re.compile(r"(?<=://)[^\s/@'\"]+@")
 
 
 @dataclass(frozen=True)
@@ -58,27 +62,6 @@ def fetched(asks: Sequence[Ask], manners: Manners = POLITE) -> list[Fetched]:
     SourceError : no whole answer after all tries, or redirects that lead nowhere.
     """
     return in_own_loop(lambda: _all_fetched(asks, manners))
-
-
-def public_name(text: str) -> str:
-    """`text` without the queries and users of its addresses, which may be secret, and without GDAL's prefix.
-
-    >>> public_name("cannot open /vsicurl/https://me:pass@a.example/x.tif?sig=abc (403)")
-    'cannot open https://a.example/x.tif (403)'
-    """
-    return _QUERY.sub(r"\1", _USER.sub("", _PREFIX.sub("", text)))
-
-
-def named_status(status: int) -> str:
-    """A status as people know it.
-
-    >>> named_status(404)
-    '404 Not Found'
-    """
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return str(status)
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,17 @@ from rasterio.errors import NotGeoreferencedWarning
 from roadrisk.errors import SourceError
 from roadrisk.files import identity_of
 from roadrisk.grid import Grid, LngLatBbox, transformer
-from roadrisk.imagery.archives import archived_sheets, is_archive
 from roadrisk.imagery.catalogues import catalogue_sheets, is_catalogue
 from roadrisk.imagery.dates import dated
-from roadrisk.imagery.fetching import public_name
 from roadrisk.imagery.given import Given, GivenSheets
 from roadrisk.imagery.headers import LATTICE, Header, header_of, meeting, sheet_of
-from roadrisk.imagery.remote import REMOTE_OPTIONS, gdal_name, remote_identity
-from roadrisk.imagery.servers import is_server, served_sheets
+from roadrisk.imagery.identities import remote_identity
+from roadrisk.imagery.names import gdal_name, public_name
+from roadrisk.imagery.remote import REMOTE_OPTIONS
 from roadrisk.imagery.sheets import Sheet, Sheets, Stretch
 from roadrisk.imagery.stretching import stretched
+from roadrisk.imagery.tiles.archives import archived_sheets, is_archive
+from roadrisk.imagery.tiles.servers import is_server, served_sheets
 from roadrisk.progress import Progress, silent
 from roadrisk.rights import Rights
 from roadrisk.source_settings import ImagerySource

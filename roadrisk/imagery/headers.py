@@ -13,8 +13,8 @@ from rasterio.errors import RasterioError
 
 from roadrisk.errors import SourceError
 from roadrisk.grid import Bbox, FloatArray, Grid, LngLatBbox, transformer
-from roadrisk.imagery.fetching import public_name
 from roadrisk.imagery.given import Given
+from roadrisk.imagery.names import public_name
 from roadrisk.imagery.remote import opened
 from roadrisk.imagery.sheets import Bands, Sheet
 

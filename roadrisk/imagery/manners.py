@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import TypeVar
+
+import httpx
 
 from roadrisk import __version__
 from roadrisk.errors import SourceError
@@ -97,19 +100,45 @@ def unlogged() -> Iterator[None]:
 def in_own_loop(work: Callable[[], Coroutine[None, None, T]]) -> T:
     """The result of `work` in an event loop of its own thread, since a notebook's thread has a loop."""
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = []
+    stopped = False
 
     async def watched() -> T:
         task = asyncio.get_running_loop().create_task(work())
         running.append((asyncio.get_running_loop(), task))
+        if stopped:
+            task.cancel()
         return await task
 
     with ThreadPoolExecutor(1) as pool:
-        result = pool.submit(asyncio.run, watched())
         try:
-            return result.result()
+            return pool.submit(asyncio.run, watched()).result()
         except BaseException:
             # the user's interrupt comes to this thread, and the loop knows nothing of it
-            if not result.done() and running:
-                loop, task = running[0]
-                loop.call_soon_threadsafe(task.cancel)
+            stopped = True
+            for loop, task in running:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(task.cancel)
             raise
+
+
+@asynccontextmanager
+async def client_of(manners: Manners) -> AsyncIterator[httpx.AsyncClient]:
+    """What asks, with our name on it, at most so many times at once."""
+    headers = {"User-Agent": user_agent(), "Accept": "image/*", "Accept-Encoding": "identity"}
+    limits = httpx.Limits(max_connections=manners.connections)
+    # the time of an answer is kept for all of it, which httpx does only for each read
+    with unlogged():
+        async with httpx.AsyncClient(headers=headers, limits=limits, timeout=None) as client:  # noqa: S113
+            yield client
+
+
+def named_status(status: int) -> str:
+    """A status as people know it.
+
+    >>> named_status(404)
+    '404 Not Found'
+    """
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)

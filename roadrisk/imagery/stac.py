@@ -19,8 +19,9 @@ from pystac_client.stac_api_io import StacApiIO
 
 from roadrisk.errors import SourceError
 from roadrisk.grid import LngLatBbox
-from roadrisk.imagery.fetching import Ask, Fetched, fetched, named_status, public_name
-from roadrisk.imagery.manners import Manners
+from roadrisk.imagery.fetching import Ask, Fetched, fetched
+from roadrisk.imagery.manners import Manners, named_status
+from roadrisk.imagery.names import public_name
 
 PAGE_ITEMS = 200
 REQUESTS_AT_MOST = 2_000

@@ -18,8 +18,8 @@ from rasterio.windows import Window
 
 from roadrisk.errors import SourceError
 from roadrisk.grid import Bbox, Grid, transformer
-from roadrisk.imagery.fetching import public_name
 from roadrisk.imagery.headers import meeting
+from roadrisk.imagery.names import public_name
 from roadrisk.imagery.remote import REMOTE_OPTIONS, opened
 from roadrisk.imagery.sheets import Sheet, Sheets, Stretch
 

@@ -17,6 +17,7 @@ import numpy as np
 from affine import Affine
 from rasterio import Env
 from rasterio.io import MemoryFile
+from rasterio.windows import Window
 
 from roadrisk.errors import DatasetError
 from roadrisk.files import whole_file
@@ -119,9 +120,22 @@ def geotiff(
             **COMPRESSIONS[compress],
         ) as target:
             target.update_tags(**{PLAN_TAG: plan_hash} | ({TILES_TAG: notes} if notes else {}))
-            target.write(picture.pixels)
-            target.write_mask(picture.valid)
+            # blocks that are never written take neither time nor bytes
+            there = _blocks_around(picture.valid, block)
+            window = Window.from_slices(*there)
+            target.write(picture.pixels[:, *there], window=window)
+            target.write_mask(picture.valid[there], window=window)
         return bytes(memory.getbuffer())
+
+
+def _blocks_around(valid: Mask, block: int) -> tuple[slice, slice]:
+    """The rows and columns of the blocks around all that is known; none where nothing is."""
+    spans = []
+    for axis in (1, 0):
+        known = np.flatnonzero(valid.any(axis=axis))
+        first, last = (int(known[0]) // block, int(known[-1]) // block + 1) if len(known) else (0, 0)
+        spans.append(slice(first * block, min(last * block, valid.shape[1 - axis])))
+    return spans[0], spans[1]
 
 
 def write_picture(

@@ -16,8 +16,8 @@ from rasterio.errors import RasterioError
 
 from roadrisk.errors import SourceError
 from roadrisk.grid import FloatArray, Grid, Part, tiles_per_part
-from roadrisk.imagery.fetching import public_name
 from roadrisk.imagery.headers import meeting
+from roadrisk.imagery.names import public_name
 from roadrisk.imagery.reading import OpenSheet, PixelBox, Weighed, open_sheet, reading_environment
 from roadrisk.imagery.sheets import Sheet
 from roadrisk.mosaic.canvas import Canvas, Damage

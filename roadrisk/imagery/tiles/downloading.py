@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from roadrisk.errors import SourceError
-from roadrisk.imagery.asking import Asking, Pace, Wanted, client_of
-from roadrisk.imagery.manners import POLITE, Manners, in_own_loop
-from roadrisk.imagery.tile_cache import Answer
+from roadrisk.imagery.manners import POLITE, Manners, client_of, in_own_loop
+from roadrisk.imagery.tiles.asking import Asking, Pace, Wanted
+from roadrisk.imagery.tiles.tile_cache import Answer
 
 Keep = Callable[[Sequence[Answer]], None]
 

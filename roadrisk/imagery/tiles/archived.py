@@ -14,8 +14,8 @@ from pmtiles.tile import Compression
 
 from roadrisk.errors import SourceError
 from roadrisk.grid import IntArray
-from roadrisk.imagery.directories import Damaged, unpacked
-from roadrisk.imagery.encoded import Encoded, NotPicture, whole_picture
+from roadrisk.imagery.tiles.directories import Damaged, unpacked
+from roadrisk.imagery.tiles.encoded import Encoded, NotPicture, whole_picture
 
 FORMS = ("PNG", "JPEG", "WEBP", "AVIF")
 TILE_SIDES = (256, 512)

@@ -24,8 +24,8 @@ import numpy as np
 from roadrisk.errors import SourceError
 from roadrisk.files import digest_of
 from roadrisk.grid import IntArray
-from roadrisk.imagery.addresses import host_of
-from roadrisk.imagery.covering import TileRows
+from roadrisk.imagery.tiles.addresses import host_of
+from roadrisk.imagery.tiles.covering import TileRows
 
 # a reader of MBTiles knows the file by it: https://www.sqlite.org/magic.txt
 _MBTILES = 0x4D504258

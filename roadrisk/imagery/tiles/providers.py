@@ -9,9 +9,9 @@ from difflib import get_close_matches
 from typing import Any
 
 from roadrisk.errors import SourceError
-from roadrisk.imagery.addresses import filled_template, host_of, variables
-from roadrisk.imagery.covering import FINEST
-from roadrisk.imagery.leave import check_leave
+from roadrisk.imagery.tiles.addresses import filled_template, host_of, variables
+from roadrisk.imagery.tiles.covering import FINEST
+from roadrisk.imagery.tiles.leave import check_leave
 from roadrisk.source_settings import ImagerySource
 
 # as Leaflet has them

@@ -11,15 +11,15 @@ import numpy as np
 
 from roadrisk.errors import SourceError
 from roadrisk.grid import Grid, IntArray
-from roadrisk.imagery.addresses import address_of, host_of, with_keys
-from roadrisk.imagery.asking import Wanted
-from roadrisk.imagery.covering import FINEST, TileRows, tiles_over, zoom_for
-from roadrisk.imagery.downloading import Course, download
 from roadrisk.imagery.given import Download, Given, GivenSheets
-from roadrisk.imagery.leave import check_leave
 from roadrisk.imagery.manners import CONTACT, POLITE, Manners
-from roadrisk.imagery.providers import Server, server_of
-from roadrisk.imagery.tile_cache import (
+from roadrisk.imagery.tiles.addresses import address_of, host_of, with_keys
+from roadrisk.imagery.tiles.asking import Wanted
+from roadrisk.imagery.tiles.covering import FINEST, TileRows, tiles_over, zoom_for
+from roadrisk.imagery.tiles.downloading import Course, download
+from roadrisk.imagery.tiles.leave import check_leave
+from roadrisk.imagery.tiles.providers import Server, server_of
+from roadrisk.imagery.tiles.tile_cache import (
     TileCache,
     being_filled,
     bytes_of_answers,

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from roadrisk.errors import SourceError
 from roadrisk.files import identity_of
-from roadrisk.imagery.fetching import Ask, Fetched, fetched, named_status, public_name
-from roadrisk.imagery.manners import Manners
-from roadrisk.imagery.remote import gdal_name, is_remote, remote_identity, web_address
+from roadrisk.imagery.fetching import Ask, Fetched, fetched
+from roadrisk.imagery.identities import remote_identity, web_address
+from roadrisk.imagery.manners import Manners, named_status
+from roadrisk.imagery.names import gdal_name, is_remote, public_name
 
 # two spans that lie closer are asked for at once, up to a length
 GAP_BYTES, RUN_BYTES = 32 << 10, 4 << 20

@@ -24,9 +24,9 @@ from pmtiles.tile import (
 
 from roadrisk.errors import SourceError
 from roadrisk.grid import IntArray
-from roadrisk.imagery.archived import Archive, Bodies, plain_text, side_of
-from roadrisk.imagery.directories import Damaged, Directory, directory_of, unpacked
-from roadrisk.imagery.spans import Span, SpannedFile, bytes_at
+from roadrisk.imagery.tiles.archived import Archive, Bodies, plain_text, side_of
+from roadrisk.imagery.tiles.directories import Damaged, Directory, directory_of, unpacked
+from roadrisk.imagery.tiles.spans import Span, SpannedFile, bytes_at
 
 HEAD = Span(0, 127)
 # the root, and leaves of leaves: no writer makes more

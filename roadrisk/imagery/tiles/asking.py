@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
 import httpx
 
-from roadrisk.imagery.addresses import with_keys
-from roadrisk.imagery.encoded import NotPicture, whole_picture
-from roadrisk.imagery.manners import MOVED, Manners, asked_wait_s, unlogged, user_agent
-from roadrisk.imagery.tile_cache import Answer
+from roadrisk.imagery.manners import MOVED, Manners, asked_wait_s, named_status
+from roadrisk.imagery.tiles.addresses import with_keys
+from roadrisk.imagery.tiles.encoded import NotPicture, whole_picture
+from roadrisk.imagery.tiles.tile_cache import Answer
 
 NO_PICTURE = (204, 404, 410)
 PASSING = (403, 408, 425, 429)
@@ -133,7 +132,9 @@ class Asking:
             return Answer(tile.x, tile.y, status)
         if status != HTTPStatus.OK:
             passing = status in PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-            return Failure(_named(status), passing, asked_wait_s(response.headers.get("retry-after", "")))
+            return Failure(
+                named_status(status), passing, asked_wait_s(response.headers.get("retry-after", ""))
+            )
         body = bytearray()
         async for piece in response.aiter_bytes():
             body += piece
@@ -144,20 +145,3 @@ class Asking:
         except NotPicture as reason:
             return Failure(str(reason), passing=True)
         return Answer(tile.x, tile.y, status, picture.body, picture.form, response.headers.get("etag", ""))
-
-
-@asynccontextmanager
-async def client_of(manners: Manners) -> AsyncIterator[httpx.AsyncClient]:
-    headers = {"User-Agent": user_agent(), "Accept": "image/*", "Accept-Encoding": "identity"}
-    limits = httpx.Limits(max_connections=manners.connections)
-    # the time of an answer is kept for all of it, which httpx does only for each read
-    with unlogged():
-        async with httpx.AsyncClient(headers=headers, limits=limits, timeout=None) as client:  # noqa: S113
-            yield client
-
-
-def _named(status: int) -> str:
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return str(status)

@@ -8,16 +8,16 @@ from urllib.parse import urlsplit
 
 from roadrisk.errors import SourceError
 from roadrisk.grid import Grid
-from roadrisk.imagery.archived import Archive, tile_picture
-from roadrisk.imagery.covering import FINEST, TileRows, tiles_over, zoom_for
-from roadrisk.imagery.encoded import NotPicture
 from roadrisk.imagery.given import Given, GivenSheets
 from roadrisk.imagery.manners import POLITE, Manners
-from roadrisk.imagery.mbtiles_archive import mbtiles_archive
-from roadrisk.imagery.pmtiles_archive import pmtiles_archive
-from roadrisk.imagery.remote import gdal_name, is_remote
-from roadrisk.imagery.spans import spanned_file
-from roadrisk.imagery.tile_cache import (
+from roadrisk.imagery.names import gdal_name, is_remote
+from roadrisk.imagery.tiles.archived import Archive, tile_picture
+from roadrisk.imagery.tiles.covering import FINEST, TileRows, tiles_over, zoom_for
+from roadrisk.imagery.tiles.encoded import NotPicture
+from roadrisk.imagery.tiles.mbtiles_archive import mbtiles_archive
+from roadrisk.imagery.tiles.pmtiles_archive import pmtiles_archive
+from roadrisk.imagery.tiles.spans import spanned_file
+from roadrisk.imagery.tiles.tile_cache import (
     Answer,
     TileCache,
     being_filled,

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from roadrisk.errors import SourceError
 from roadrisk.files import identity_of
 from roadrisk.grid import IntArray
-from roadrisk.imagery.archived import Archive, Bodies, plain_text, side_of
+from roadrisk.imagery.tiles.archived import Archive, Bodies, plain_text, side_of
 
 TILE_BYTES = 20 << 20
 TILES_AT_ONCE = 256
