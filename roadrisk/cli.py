@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -335,6 +336,8 @@ def main() -> None:
         fail(error, 1)
     except SystemExit as end:
         if end.code == INTERRUPTED:
+            # a second Ctrl-C must not spoil the exit
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             typer.echo(
                 "roadrisk: stopped; `tile` run again goes on where it stopped, other commands start over",
                 err=True,

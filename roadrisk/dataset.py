@@ -168,6 +168,17 @@ def _view(fields: dict[str, Any]) -> View:
     return View(**{**fields, "stretch": stretch})
 
 
+def check_unfinished(path: Path, overwrite: bool) -> None:
+    """Nothing, if `path` holds no finished dataset or it may be overwritten: said before anything is fetched.
+
+    Raises
+    ------
+    DatasetError : it is finished.
+    """
+    if (path / MANIFEST).is_file() and not overwrite:
+        raise DatasetError(f"{path} is a finished dataset; give --overwrite to make it anew, or another -o")
+
+
 @contextmanager
 def writing(path: Path, plan: dict[str, Any], overwrite: bool) -> Iterator[None]:
     """Hold `path` for making the dataset of `plan`: locked, cleaned of half-written files, resumable.
@@ -323,11 +334,8 @@ def _checked_folder(path: Path, plan: dict[str, Any], overwrite: bool) -> None:
         raise DatasetError(
             f"{links[0]} is a link, and what it points to is not ours; remove it, or choose another -o"
         )
+    check_unfinished(path, overwrite)
     if (path / MANIFEST).is_file():
-        if not overwrite:
-            raise DatasetError(
-                f"{path} is a finished dataset; give --overwrite to make it anew, or another -o"
-            )
         _remove_dataset(path)
     elif (path / RUN).is_file():
         begun = _parsed(path / RUN)

@@ -156,7 +156,7 @@ def _dataset_info(dataset: Dataset) -> Info:
         said.append(
             f"{RUN} is there too: a run is under way, or ended just after it had finished the dataset"
         )
-    said += [_views_table(dataset)] if dataset.views else ["no views"]
+    said += [_views_table(dataset), *_picture_lines(dataset)] if dataset.views else ["no views"]
     said += [account_table(accounts)]
     said += [TextTable("rights", ("source", "licence", "attribution"), rights)] if rights else []
     said.append(columns_table(dataset.columns, tallies))
@@ -207,12 +207,18 @@ def _label_line(dataset: Dataset) -> str:
     return f"label: {meaning}" if meaning else "no label; say what is learned: train --label COLUMN"
 
 
+VIEW_HEADER = (
+    *("view", "tile px", "tiles shown", "m a pixel", "kept as", "least cover"),
+    *("parts", "empty", "tiles failed"),
+)
+
+
 def _views_table(dataset: Dataset) -> TextTable:
-    states = ("written", "empty", "failed")
     rows = []
     for view in dataset.views:
         try:
-            found = pd.read_parquet(dataset.path / parts_path(view.name), columns=["state"])["state"]
+            parts = pd.read_parquet(dataset.path / parts_path(view.name))
+            states = [int((parts["state"] == state).sum()) for state in ("written", "empty")]
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise DatasetError(
@@ -220,10 +226,31 @@ def _views_table(dataset: Dataset) -> TextTable:
             ) from None
         size, metres = f"{view.tile_size}", f"{dataset.metres_per_pixel(view.name):.3g}"
         shown = f"{view.neighbourhood} x {view.neighbourhood}" if view.neighbourhood > 1 else "1"
-        counts = (f"{int((found == state).sum()):,}" for state in states)
+        # format 1 and 2 knew no tiles that failed
+        failed = int(parts["failed_tiles"].sum()) if "failed_tiles" in parts else 0
+        counts = (f"{count:,}" for count in (*states, failed))
         rows.append((view.name, size, shown, metres, view.compress, f"{view.min_coverage:.0%}", *counts))
-    header = ("view", "tile px", "tiles shown", "m a pixel", "kept as", "least cover", "parts", *states[1:])
-    return TextTable("views", header, tuple(rows), header[1:])
+    return TextTable("views", VIEW_HEADER, tuple(rows), VIEW_HEADER[1:])
+
+
+def _picture_lines(dataset: Dataset) -> list[str]:
+    """When what a view shows was taken, and how more than 8 bit became 8 bit."""
+    said = []
+    known = {column.name for column in dataset.columns}
+    for view in dataset.views:
+        if f"taken_first_{view.name}" in known:
+            ends = [f"taken_first_{view.name}", f"taken_last_{view.name}"]
+            days = pd.read_parquet(dataset.path / "tiles.parquet", columns=ends)
+            dated = days[ends[0]].notna()
+            if dated.any():
+                said.append(
+                    f"{view.name}: taken {days.loc[dated, ends[0]].min()} to "
+                    f"{days.loc[dated, ends[1]].max()}, known of {int(dated.sum()):,} tiles"
+                )
+        if view.stretch is not None:
+            spans = ", ".join(f"{low:.5g} to {high:.5g}" for low, high in view.stretch)
+            said.append(f"{view.name}: stretched to 8 bit from {spans}")
+    return said
 
 
 def layer_info(layer: LayerFile) -> Info:

@@ -106,7 +106,7 @@ def score(
             "in_training": said.out_of_fold,
         }
     )
-    told = (*_measure(trained, tiles), *shown.columns)
+    told = (*_measure(trained, tiles), *_taken(trained, tiles), *shown.columns)
     facts = tiles.frame[[column.name for column in told]].iloc[rows].reset_index(drop=True)
     scored = scored_tiles(table, _places(tiles, rows), _about(trained, tiles, model), facts, told)
     return Scoring(tuple(write_layers(scored, outs, _overview(tiles))), scored, len(tiles))
@@ -129,6 +129,16 @@ def _measure(model: Model, tiles: Tiles) -> tuple[Column, ...]:
     """The count behind the label, where these tiles know it."""
     name = model.provenance["label"]["measure"]
     return tuple(column for column in tiles.columns if column.name == name)
+
+
+def _taken(model: Model, tiles: Tiles) -> tuple[Column, ...]:
+    """When the pictures that the score looked at were taken, where these tiles know it."""
+    if model.picture is None:
+        return ()
+    names = (f"taken_first_{tiles.view}", f"taken_last_{tiles.view}")
+    return tuple(
+        column for column in tiles.columns if column.name in names and tiles.frame[column.name].notna().any()
+    )
 
 
 def _own_columns(model: Model, tiles: Tiles) -> tuple[Column, ...]:

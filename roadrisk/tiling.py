@@ -18,6 +18,7 @@ from roadrisk import __version__
 from roadrisk.dataset import (
     Dataset,
     TileValues,
+    check_unfinished,
     forgotten_after_error,
     read_dataset,
     write_batches,
@@ -67,7 +68,7 @@ class TilePlan:
 
     def lines(self) -> list[str]:
         """For people."""
-        return [grid_line(self.grid, self.bbox), *self.views.lines(), "nothing was written"]
+        return [grid_line(self.grid, self.bbox), *self.views.lines(), "no dataset was written"]
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -143,6 +144,7 @@ def tile(
     RoadriskError : one line that says what is wrong, where, and what to do.
     """
     region = replace(region, name=region.name or out.name)
+    check_unfinished(out, overwrite)
     grid = region.grid()
     if not (region.imagery or region.table_sources()):
         raise RegionError("nothing to join to the tiles; give --imagery, --roads or --crashes")
@@ -165,7 +167,6 @@ def plan_of(region: Region, records: Records, sheets: dict[str, Sheets]) -> dict
         "grid": records.grid.as_json(),
         "views": view_plans(sheets),
         "settings": {
-            "name": region.name,
             "tile_size": region.tile_size,
             "compress": region.compress,
             "context": region.context,

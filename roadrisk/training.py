@@ -221,7 +221,7 @@ def _provenance(
         "metres_per_pixel": tiles.metres_per_pixel,
         "view": tiles.view if settings.inputs != "facts" else "",
         "stretches": {tiles.view: tiles.stretch} if tiles.stretch and settings.inputs != "facts" else {},
-        "warnings": list(tiles.warnings),
+        "warnings": [said for said in tiles.warnings if said.startswith(f"{tiles.view}: ")],
         "block_tiles": block_tiles(settings.block_m, tiles.lattice[2]) if tiles.lattice else None,
         "buffer_tiles": BUFFER_TILES if tiles.lattice else None,
         "settings": asdict(settings),

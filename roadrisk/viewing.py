@@ -19,9 +19,12 @@ from roadrisk.grid import Grid, Part
 from roadrisk.imagery.finding import found_views
 from roadrisk.imagery.given import Download
 from roadrisk.imagery.sheets import Sheet, Sheets, Stretch
+from roadrisk.imagery.tiles.archives import is_archive
 from roadrisk.imagery.tiles.servers import is_server, planned_download
 from roadrisk.mosaic.context import context_block
-from roadrisk.mosaic.cutting import CutView, Days, Estimate, cut_context, cut_view, estimate
+from roadrisk.mosaic.cutting import CutView, Days, cut_context, cut_view
+from roadrisk.mosaic.estimating import Estimate, estimate
+from roadrisk.mosaic.jobs import Target
 from roadrisk.mosaic.overview import overview_path, vrt_files
 from roadrisk.mosaic.parts import part_path, parts_path
 from roadrisk.mosaic.picture import Spent, summed
@@ -38,10 +41,12 @@ class ViewsPlan:
 
     Parameters
     ----------
-    estimates : of each view whose sheets are at hand.
+    understood : of each view whose sheets are at hand, how its sources were read.
+    estimates : of the same views.
     downloads : of each source that has to be fetched first.
     """
 
+    understood: dict[str, tuple[str, ...]]
     estimates: dict[str, Estimate]
     downloads: tuple[Download, ...]
 
@@ -55,6 +60,7 @@ class ViewsPlan:
             )
             said += [f"{fetched.source}: {term}" for term in fetched.terms]
         for view, e in self.estimates.items():
+            said += [f"{view}: {'; '.join(self.understood[view])}"]
             said.append(
                 f"{view}: {e.parts:,} parts, {e.parts_with_picture:,} with picture; about "
                 f"{e.bytes / 1e6:,.0f} MB and {e.minutes:.1f} minutes"
@@ -88,13 +94,11 @@ def views_plan(region: Region, grid: Grid, workers: int, progress: Progress = si
     waiting = {source.view for source in served}
     at_hand = replace(region, imagery=tuple(s for s in region.imagery if s.view not in waiting))
     sheets = sheets_of(at_hand, grid, progress)
-    return ViewsPlan(
-        {
-            view: estimate(some, grid, region.tile_size, workers, region.compress)
-            for view, some in sheets.items()
-        },
-        downloads,
-    )
+    estimates = {
+        view: estimate(some, grid, region.tile_size, workers, region.compress)
+        for view, some in sheets.items()
+    }
+    return ViewsPlan({view: some.understood for view, some in sheets.items()}, estimates, downloads)
 
 
 def sheets_of(region: Region, grid: Grid, progress: Progress = silent) -> dict[str, Sheets]:
@@ -112,7 +116,18 @@ def sheets_of(region: Region, grid: Grid, progress: Progress = silent) -> dict[s
             f"{region.stretch_of} knows no stretch of the view {min(unknown)}; leave out --stretch-of, or "
             "name the model or dataset that was made with it"
         )
+    _check_applicable(region)
     return found_views(region.imagery, grid, region.tile_size, stretches, progress)
+
+
+def _check_applicable(region: Region) -> None:
+    """Nothing, if nothing is said of a source that it does not have."""
+    for source in region.imagery:
+        served, archived = is_server(source.path), is_archive(source.path)
+        if source.zoom is not None and not (served or archived):
+            raise RegionError(f"{source.path} is no tile server and no archive of tiles; leave `zoom` out")
+        if source.tms and not served:
+            raise RegionError(f"{source.path} is no tile server; leave `tms` out")
 
 
 def stretches_of(path: Path) -> dict[str, Stretch]:
@@ -130,6 +145,8 @@ def stretches_of(path: Path) -> dict[str, Stretch]:
             raise RegionError(
                 f"{path} is no model that knows a stretch; name another for --stretch-of"
             ) from None
+    if not path.is_dir():
+        raise RegionError(f"no such model or dataset: {path}; give --stretch-of the -o of `train` or `tile`")
     return {view.name: view.stretch for view in read_dataset(path).views if view.stretch is not None}
 
 
@@ -162,30 +179,17 @@ def cut_views(
     ------
     SourceError, DatasetError : as `cut_view`; a sheet that is another by now.
     """
-    size = region.tile_size
-    cut = {
-        view: cut_view(out, view, some, grid, size, plan_hash, workers, region.compress, progress)
-        for view, some in sheets.items()
-    }
+    targets = {view: Target(out, view, grid, region.tile_size, plan_hash, region.compress) for view in sheets}
+    cut = {view: cut_view(targets[view], some, workers, progress) for view, some in sheets.items()}
     with forgotten_after_error(out):
         _check_unchanged(sheet for some in sheets.values() for sheet in some)
-    views = [_view(region, view, size, cut[view], sheets[view].stretch) for view in cut]
+    views = [_view(region, targets[view], cut[view], sheets[view].stretch) for view in cut]
     if region.context > 1 and views:
-        block = context_block(size, region.context)
-        cut[CONTEXT] = cut_context(
-            out,
-            CONTEXT,
-            views[0].name,
-            cut[views[0].name].coverage,
-            grid,
-            size,
-            block,
-            plan_hash,
-            workers,
-            region.compress,
-            progress,
-        )
-        seen = _view(region, CONTEXT, block, cut[CONTEXT], views[0].stretch)
+        of = targets[views[0].name]
+        block = context_block(of.tile_size, region.context)
+        target = replace(of, view=CONTEXT, tile_size=block)
+        cut[CONTEXT] = cut_context(target, of, cut[of.view].coverage, workers, progress)
+        seen = _view(region, target, cut[CONTEXT], views[0].stretch)
         views.append(replace(seen, neighbourhood=region.context))
     facts = [fact for view in cut for fact in _coverage_facts(view, cut[view])]
     facts += [fact for view in sheets for fact in _date_facts(view, cut[view])]
@@ -242,10 +246,10 @@ def _check_unchanged(sheets: Iterable[Sheet]) -> None:
             )
 
 
-def _view(region: Region, name: str, tile_size: int, cut: CutView, stretch: Stretch | None) -> View:
+def _view(region: Region, target: Target, cut: CutView, stretch: Stretch | None) -> View:
     written = cut.parts[cut.parts["state"] == "written"]
     digest = digest_of(written[["row", "col", "sha256"]].to_numpy().tolist())
-    return View(name, tile_size, region.min_coverage, digest, region.compress, stretch)
+    return View(target.view, target.tile_size, region.min_coverage, digest, target.compress, stretch)
 
 
 def _coverage_facts(view: str, cut: CutView) -> list[Fact]:
@@ -283,6 +287,10 @@ def _said(region: Region, view: str, cut: CutView) -> list[str]:
     covered = int((cut.coverage >= region.min_coverage).sum())
     dropped = "; the others are dropped" if region.drop_uncovered else ""
     said = [f"{view}: {covered:,} tiles have at least {region.min_coverage:.0%} of a picture{dropped}"]
+    if not np.nansum(cut.coverage):
+        said.append(
+            f"{view}: no tile shows anything: where they meet the grid, the sheets are blank or transparent"
+        )
     if cut.failed.any():
         said.append(
             f"{view}: {int(cut.failed.sum()):,} tiles failed and count as without a picture: "

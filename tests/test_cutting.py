@@ -29,7 +29,9 @@ import roadrisk.mosaic.overview
 from roadrisk.errors import DatasetError, SourceError
 from roadrisk.grid import Grid, LngLatBbox, Part
 from roadrisk.gridding import grid_of_cell
-from roadrisk.mosaic.cutting import CutView, cut_view, disk_needed, estimate
+from roadrisk.mosaic.cutting import CutView, cut_view
+from roadrisk.mosaic.estimating import disk_needed, estimate
+from roadrisk.mosaic.jobs import Target
 from roadrisk.mosaic.reader import MosaicReader
 from roadrisk.mosaic.warping import cut_part
 
@@ -56,7 +58,7 @@ def cut(
 ) -> CutView:
     sheets = found(paths, grid, tile_size)
     folder.mkdir(exist_ok=True)
-    return cut_view(folder, "aerial", sheets, grid, tile_size, "plan", workers)
+    return cut_view(Target(folder, "aerial", grid, tile_size, "plan"), sheets, workers)
 
 
 def mosaic(folder: Path, grid: Grid = SMALL, tile_size: int = TILE) -> tuple[Any, Any]:
@@ -321,11 +323,12 @@ KILLED = """
 import sys
 from pathlib import Path
 from roadrisk.mosaic.cutting import cut_view
+from roadrisk.mosaic.jobs import Target
 from roadrisk.grid import Grid
 from roadrisk.imagery.finding import found_sheets
 from roadrisk.source_settings import ImagerySource
 grid = Grid(**eval(sys.argv[3]))
-cut_view(Path(sys.argv[2]), "aerial", found_sheets([ImagerySource(sys.argv[1])], grid, 64), grid, 64, "plan", 2)
+cut_view(Target(Path(sys.argv[2]), "aerial", grid, 64, "plan"), found_sheets([ImagerySource(sys.argv[1])], grid, 64), 2)
 """
 
 
@@ -343,7 +346,8 @@ def test_killed_in_the_middle_and_run_again(tmp_path: Path) -> None:
     while not list(out.rglob("r*.tif")):
         assert process.poll() is None
         time.sleep(0.01)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+    children = [child for thread in threads for child in thread.read_text().split()]
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert len(children) >= 2

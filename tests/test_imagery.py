@@ -91,7 +91,7 @@ def test_sheets_outside_are_counted(tmp_path: Path) -> None:
     sheet(tmp_path / "out.tif", transform=Affine(1, 0, LEFT + 90_000, 0, -1, TOP))
     sheets = found([str(tmp_path)], GRID)
     assert (names(sheets), sheets.outside) == (["in.tif"], 1)
-    assert sheets.understood[0] == "1 sheets (1 3-band); 1 more lie outside the grid"
+    assert sheets.understood[0] == "1 sheet (1 in colour); 1 more outside the grid"
 
 
 def test_pixel_and_bounds_in_another_crs(tmp_path: Path) -> None:

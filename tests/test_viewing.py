@@ -113,6 +113,10 @@ def test_a_picture_taken_after_the_label_began_is_a_warning_that_stays(
     assert warning in tiled.lines()
     trained = train(tmp_path / "d", tmp_path / "m", QUICK)
     assert warning in trained.lines()
+    score(tmp_path / "d", tmp_path / "m", [tmp_path / "risk.csv", tmp_path / "risk.gpkg"])
+    layer = pd.read_csv(tmp_path / "risk.csv")
+    pictured = layer["has_image"]
+    assert set(layer.loc[pictured, "taken_last_aerial"]) == {"2024-06-02"}
     assert warning in roadrisk("info", tmp_path / "m").out
     before = {"path": str(metro.imagery), "taken": ["2023-12-31", "2023-12-31"]}
     assert not tile(with_imagery(metro, before), tmp_path / "b", workers=1).dataset.manifest["warnings"]
@@ -268,7 +272,13 @@ def test_a_dry_run_names_every_view(metro: Metro) -> None:
         {"path": str(metro.imagery), "view": "swapped", "bands": [3, 1, 2]},
     )
     said = tile_plan(region, workers=1).lines()
-    assert [line.split(":")[0] for line in said[1:]] == ["aerial", "swapped", "nothing was written"]
+    assert [line.split(":")[0] for line in said[1:]] == [
+        "aerial",
+        "aerial",
+        "swapped",
+        "swapped",
+        "no dataset was written",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -310,3 +320,53 @@ def test_one_band_is_grey(metro: Metro, dataset: Dataset, tmp_path: Path) -> Non
     expected = dataset.reader("aerial").read(4, 4)[1]
     for band in grey:
         np.testing.assert_array_equal(band, expected)
+
+
+def test_the_name_of_the_folder_is_no_part_of_the_plan(metro: Metro, tmp_path: Path) -> None:
+    plans = [tile(read_region(metro.region), tmp_path / name, workers=1).dataset for name in ("a", "b")]
+    assert plans[0].plan == plans[1].plan
+    assert plans[0].view("aerial").digest == plans[1].view("aerial").digest
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"zoom": 18}, "{path} is no tile server and no archive of tiles; leave `zoom` out"),
+        ({"tms": True}, "{path} is no tile server; leave `tms` out"),
+    ],
+)
+def test_what_is_said_of_a_server_only(
+    metro: Metro, tmp_path: Path, said: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RegionError) as caught:
+        tile(with_imagery(metro, {"path": str(metro.imagery), **said}), tmp_path / "d", workers=1)
+    assert str(caught.value) == message.format(path=metro.imagery)
+
+
+def test_a_stretch_of_nothing(metro: Metro, tmp_path: Path) -> None:
+    region = with_imagery(metro, {"path": str(metro.imagery)}, stretch_of=f"{tmp_path}/no")
+    with pytest.raises(RegionError) as caught:
+        tile(region, tmp_path / "d", workers=1)
+    assert str(caught.value) == (
+        f"no such model or dataset: {tmp_path}/no; give --stretch-of the -o of `train` or `tile`"
+    )
+
+
+def test_a_finished_dataset_is_refused_before_anything_is_fetched(metro: Metro, tmp_path: Path) -> None:
+    tile(read_region(metro.region), tmp_path / "d", workers=1)
+    nowhere = with_imagery(metro, {"path": "http://127.0.0.1:9/{z}/{x}/{y}.png"})
+    with pytest.raises(DatasetError, match="is a finished dataset; give --overwrite"):
+        tile(nowhere, tmp_path / "d", workers=1)
+
+
+def test_info_tells_of_dates_stretch_and_failures(
+    metro: Metro, tmp_path: Path, roadrisk: Callable[..., Run]
+) -> None:
+    here = sixteen_bit(metro, tmp_path / "here", 40)
+    sources = {"path": str(here), "taken": ["2019-04-01", "2019-05-02"]}
+    tiled = tile(with_imagery(metro, sources), tmp_path / "d", workers=1)
+    seen = int((tiled.dataset.tiles()["coverage_aerial"] > 0).sum())
+    said = roadrisk("info", tmp_path / "d").out.splitlines()
+    assert f"aerial: taken 2019-04-01 to 2019-05-02, known of {seen:,} tiles" in said
+    assert any(line.startswith("aerial: stretched to 8 bit from ") for line in said)
+    assert any("tiles failed" in line for line in said)

@@ -15,9 +15,12 @@ from roadrisk.imagery.manners import (
     MOVED,
     POLITE,
     Manners,
+    NotTaken,
     asked_wait_s,
+    body_of,
     client_of,
     in_own_loop,
+    is_web,
     named_status,
 )
 from roadrisk.imagery.names import public_name
@@ -109,8 +112,8 @@ async def _once(client: httpx.AsyncClient, ask: Ask, manners: Manners) -> Fetche
         address = httpx.URL(ask.address)
         async with asyncio.timeout(manners.answer_s):
             for _ in range(manners.redirects + 1):
-                if address.scheme not in ("http", "https"):
-                    return _Failure("another kind of address", passing=False)
+                if not is_web(address):
+                    return _Failure("no web address", passing=False)
                 headers = {"Accept": "*/*", **ask.headers}
                 async with client.stream(ask.method, address, headers=headers, content=ask.body) as response:
                     if response.status_code not in MOVED:
@@ -123,17 +126,18 @@ async def _once(client: httpx.AsyncClient, ask: Ask, manners: Manners) -> Fetche
         return _Failure("no connection")
     except httpx.TransportError:
         return _Failure("the connection broke off")
-    except (httpx.RequestError, httpx.InvalidURL):
+    except httpx.RequestError:
         return _Failure("an answer that is no HTTP", passing=False)
+    except (httpx.InvalidURL, UnicodeError):
+        return _Failure("no web address", passing=False)
 
 
 async def _read(response: httpx.Response, manners: Manners) -> Fetched | _Failure:
     status = response.status_code
     if status in PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _Failure(named_status(status), wait_s=asked_wait_s(response.headers.get("retry-after", "")))
-    body = bytearray()
-    async for piece in response.aiter_bytes():
-        body += piece
-        if len(body) > manners.bytes_at_most:
-            return _Failure(f"an answer of more than {manners.bytes_at_most:,} bytes", passing=False)
-    return Fetched(status, dict(response.headers), bytes(body), str(response.url))
+    try:
+        body = await body_of(response, manners)
+    except NotTaken as reason:
+        return _Failure(str(reason), passing=False)
+    return Fetched(status, dict(response.headers), body, str(response.url))

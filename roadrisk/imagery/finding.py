@@ -92,6 +92,7 @@ def found_sheets(
         len(ordered) - len(inside),
         tuple(note for some in given for note in some.notes),
         tuple(_rights(source, some) for source, some in zip(sources, given, strict=True)),
+        grid.cell_m / grid.cell,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -24,6 +25,10 @@ MOVED = (301, 302, 303, 307, 308)
 T = TypeVar("T")
 
 
+class NotTaken(Exception):  # noqa: N818
+    """Why the bytes of an answer are not taken."""
+
+
 @dataclass(frozen=True)
 class Manners:
     """How a server is treated.
@@ -35,7 +40,7 @@ class Manners:
     tries : of a tile.
     backoff_s : before the second try, doubled for each later one; half of it is up to chance.
     wait_at_most_s : of what a server asks to wait.
-    bytes_at_most : of an answer.
+    bytes_at_most : of an answer, unpacked.
     redirects : that are followed.
     alike_at_most : the first so many tiles fail in one way: the rest is not asked for.
     failures_at_most : of tiles in all, then the rest is not asked for.
@@ -77,9 +82,10 @@ def asked_wait_s(header: str) -> float:
         return float(header)
     try:
         until = parsedate_to_datetime(header)
-    except ValueError:
+        wait = until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)
+    except (ValueError, OverflowError):
         return 0.0
-    return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    return max(0.0, wait.total_seconds())
 
 
 @contextmanager
@@ -130,6 +136,42 @@ async def client_of(manners: Manners) -> AsyncIterator[httpx.AsyncClient]:
     with unlogged():
         async with httpx.AsyncClient(headers=headers, limits=limits, timeout=None) as client:  # noqa: S113
             yield client
+
+
+def is_web(address: httpx.URL) -> bool:
+    """Whether an address can be asked: http or https, and a port that there is.
+
+    >>> [is_web(httpx.URL(text)) for text in ("https://a.example:443/", "ftp://a.example", "http://a:99999")]
+    [True, False, False]
+    """
+    return address.scheme in ("http", "https") and (address.port or 0) < 1 << 16
+
+
+async def body_of(response: httpx.Response, manners: Manners) -> bytes:
+    """The bytes of an answer, unpacked where a server packs them though it is asked not to.
+
+    Raises
+    ------
+    NotTaken : too many, packed in another way than gzip, or damaged.
+    """
+    # httpx would unpack them layer by layer without a bound
+    packing = response.headers.get("content-encoding", "identity").strip().lower()
+    if packing not in ("", "identity", "gzip", "x-gzip"):
+        raise NotTaken(f"an answer packed as {packing[:40]!r}")
+    unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if "gzip" in packing else None
+    most, body, received = manners.bytes_at_most, bytearray(), 0
+    async for piece in response.aiter_raw():
+        received += len(piece)
+        try:
+            body += unpacking.decompress(piece, most + 1 - len(body)) if unpacking else piece
+        except zlib.error:
+            raise NotTaken("an answer of damaged gzip") from None
+        if max(len(body), received) > most:
+            raise NotTaken(f"an answer of more than {most:,} bytes")
+    # to a HEAD there is a packing and no body
+    if unpacking and received and not unpacking.eof:
+        raise NotTaken("an answer of damaged gzip")
+    return bytes(body)
 
 
 def named_status(status: int) -> str:

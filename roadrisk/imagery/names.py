@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote
 
 CURL, S3 = "/vsicurl/", "/vsis3/"
-_QUERY = re.compile(r"(https?(?:://|%3A%2F%2F)[^\s?'\"<>]+)\?[^\s'\"<>)]*")
+# every folder of GDAL's that is another computer
+_ELSEWHERE = r"/vsi(?:curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(?:_streaming)?[/?]"
+_QUERY = re.compile(rf"((?:https?://|{_ELSEWHERE})[^\s?'\"<>]+)\?[^\s'\"<>)]*")
+# an address among options, of which any may be secret
+_OPTIONS = re.compile(r"/vsicurl(?:_streaming)?\?([^'\"<>\n]*)")
 _PREFIX = re.compile(r"/vsicurl/(?=https?:)")
 _USER = re.compile(r"(?<=://)[^\s/@'\"]+@")
 
@@ -26,16 +30,19 @@ def gdal_name(path: str) -> str:
 def is_remote(path: str) -> bool:
     """Whether a name of GDAL's leads to another computer.
 
-    >>> is_remote("/vsicurl/https://a.example/x.tif"), is_remote("naip/x.tif")
+    >>> is_remote("/vsicurl/https://a.example/x.tif"), is_remote("/vsizip/naip/x.zip/x.tif")
     (True, False)
     """
-    return CURL in path or S3 in path
+    return re.search(_ELSEWHERE, path) is not None
 
 
 def public_name(text: str) -> str:
     """`text` without the queries and users of its addresses, which may be secret, and without GDAL's prefix.
 
+    Of a name with options (`/vsicurl?header.Authorization=...&url=...`) the address is left.
+
     >>> public_name("cannot open /vsicurl/https://me:pass@a.example/x.tif?sig=abc (403)")
     'cannot open https://a.example/x.tif (403)'
     """
-    return _QUERY.sub(r"\1", _USER.sub("", _PREFIX.sub("", text)))
+    plain = _OPTIONS.sub(lambda match: parse_qs(match[1]).get("url", ["/vsicurl"])[0], text)
+    return _QUERY.sub(r"\1", _USER.sub("", _PREFIX.sub("", plain)))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import rasterio
 from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.io import DatasetReader
 
 from roadrisk.imagery.names import is_remote, public_name
 
@@ -24,6 +26,10 @@ AWS_KEYS = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
+# what holds its own pixels: a VRT from elsewhere would name files of this computer
+PICTURES = ["GTiff", "COG", "JP2OpenJPEG", "PNG", "JPEG", "WEBP"]
+# what asks servers by itself, in GDAL's own manners
+SERVICES = {"WMS", "WMTS", "WCS", "HTTP", "EEDA", "EEDAI", "PLMOSAIC", "DAAS", "STACIT", "STACTA", "GTI"}
 REMOTE_OPTIONS: dict[str, Any] = {
     # what lies beside a local file is looked for by name, without listing its folder
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
@@ -49,6 +55,8 @@ REMOTE_OPTIONS: dict[str, Any] = {
 def opened(path: str, **options: Any) -> Iterator[Any]:
     """A raster, opened with GDAL's settings for where it lies.
 
+    From elsewhere come only pictures that hold their own pixels, and no picture leads to a server.
+
     Parameters
     ----------
     path : a name of GDAL's.
@@ -59,18 +67,35 @@ def opened(path: str, **options: Any) -> Iterator[Any]:
     RasterioError : GDAL cannot open it, or reads from it in vain; the address in it has no secrets.
     """
     if not is_remote(path):
-        with rasterio.open(path, **options) as source:
+        with rasterio.Env():
+            # rasterio.open takes no list of drivers
+            source = DatasetReader(path, driver=_drivers_on_disk(), **options)
+        with source:
             yield source
         return
     try:
         # nothing is looked for beside a remote file: that is a dozen requests, during which GDAL holds the
         # interpreter. Beside a local one there may be its place, so this is no setting for all
         with rasterio.Env(**{**REMOTE_OPTIONS, **_s3_options(), "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}):
-            source = rasterio.open(path, **options)
+            source = DatasetReader(path, driver=PICTURES, **options)
         with source:
+            _check_whole(source)
             yield source
     except RasterioError as error:
         raise RasterioIOError(public_name(str(error.__cause__ or error))) from None
+
+
+@cache
+def _drivers_on_disk() -> list[str]:
+    with rasterio.Env() as gdal:
+        return [name for name in gdal.drivers() if name not in SERVICES]
+
+
+def _check_whole(source: Any) -> None:
+    """Nothing, if a file keeps its overviews to itself: its tags may name any other file for them."""
+    named = {**source.tags(ns="OVERVIEWS"), **source.tags(ns="ProxyOverviewRequest")}
+    if {"OVERVIEW_FILE", "FILENAME"} & set(named):
+        raise RasterioIOError("it names another file for its overviews")
 
 
 def _s3_options() -> dict[str, str]:

@@ -79,12 +79,14 @@ class Sheets:
     outside : number of sheets found that lie outside the grid.
     notes : what is to be said of the sources, a line a fact.
     rights : of each source.
+    unit_m : ground metres of the grid's unit.
     """
 
     found: tuple[Sheet, ...]
     outside: int
     notes: tuple[str, ...] = ()
     rights: tuple[Rights, ...] = ()
+    unit_m: float = 1.0
 
     def __iter__(self) -> Iterator[Sheet]:
         return iter(self.found)
@@ -106,11 +108,11 @@ class Sheets:
         """How the sources were read, a line a fact."""
         kinds = [_kind(sheet) for sheet in self.found]
         counts = ", ".join(f"{kinds.count(kind):,} {kind}" for kind in sorted(set(kinds)))
-        pixels = sorted(sheet.pixel for sheet in self.found)
+        beside = f"; {self.outside:,} more outside the grid" if self.outside else ""
         said = [
             *self.notes,
-            f"{len(self):,} sheets ({counts}); {self.outside:,} more lie outside the grid",
-            f"pixels of {pixels[0]:.4g} to {pixels[-1]:.4g} in the grid's unit",
+            f"{len(self):,} {'sheets' if len(self) > 1 else 'sheet'} ({counts}){beside}",
+            _said_pixels([sheet.pixel * self.unit_m for sheet in self.found]),
             _said_dates([sheet.taken for sheet in self.found]),
         ]
         if self.stretch is not None:
@@ -124,8 +126,18 @@ class Sheets:
 def _kind(sheet: Sheet) -> str:
     if sheet.bands.palette:
         return "with a palette"
-    bands = f"{len(sheet.bands.colours)}-band"
-    return bands if sheet.dtype == "uint8" else f"{bands} {sheet.dtype}"
+    kind = "grey" if len(sheet.bands.colours) == 1 else "in colour"
+    shown = "" if sheet.bands.colours in ((1,), (1, 2, 3)) else f", bands {_listed(sheet.bands.colours)}"
+    return f"{kind}{shown}" if sheet.dtype == "uint8" else f"{kind}{shown}, {sheet.dtype}"
+
+
+def _listed(bands: tuple[int, ...]) -> str:
+    return ", ".join(str(band) for band in bands)
+
+
+def _said_pixels(sides_m: list[float]) -> str:
+    least, most = f"{min(sides_m):.3g}", f"{max(sides_m):.3g}"
+    return f"pixels of {least} m" if least == most else f"pixels of {least} to {most} m"
 
 
 def _said_dates(taken: list[Dates | None]) -> str:

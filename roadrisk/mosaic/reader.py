@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from roadrisk.errors import DatasetError
@@ -112,6 +112,6 @@ class MosaicReader:
 def _written_parts(path: Path) -> frozenset[tuple[int, int]]:
     if not path.is_file():
         raise DatasetError(f"no {path}: the view was not cut; tile again with --imagery")
-    table = pd.read_parquet(path, columns=["row", "col", "state"])
-    table = table.loc[table["state"] == "written"]
-    return frozenset(zip(table["row"].tolist(), table["col"].tolist(), strict=True))
+    table = pq.read_table(path, columns=["row", "col", "state"]).to_pydict()
+    places = zip(table["row"], table["col"], table["state"], strict=True)
+    return frozenset((row, col) for row, col, state in places if state == "written")

@@ -1,1 +1,1 @@
-"""The only place that reads foreign bytes."""
+"""The only place that reads foreign tables: points, lines, polygons, rasters of facts."""

@@ -20,6 +20,7 @@ from roadrisk.grid import Grid, LngLatBbox
 from roadrisk.gridding import grid_of_zoom
 from roadrisk.imagery.finding import found_sheets
 from roadrisk.mosaic.cutting import CutView, cut_view
+from roadrisk.mosaic.jobs import Target
 from roadrisk.source_settings import ImagerySource
 
 BOSTON = Path(__file__).resolve().parents[3] / "shared" / "data" / "boston" / "imagery"
@@ -60,7 +61,7 @@ def effort_of(work: Callable[[], Any]) -> Effort:
 def cut(folder: Path, pattern: str, grid: Grid) -> CutView:
     """The view `aerial` in a folder, by two workers."""
     sheets = found_sheets([ImagerySource(pattern)], grid, TILE_PX)
-    return cut_view(folder, "aerial", sheets, grid, TILE_PX, PLAN, 2)
+    return cut_view(Target(folder, "aerial", grid, TILE_PX, PLAN), sheets, 2)
 
 
 def said(benchmark: Any, capsys: Any, **facts: float) -> None:

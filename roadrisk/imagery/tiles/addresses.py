@@ -8,12 +8,18 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from roadrisk.errors import SourceError
+from roadrisk.imagery.names import public_name
 
 # `${NAME}` is the environment's, `{field}` the template's
 _FIELD = re.compile(r"(?<!\$)\{([^{}]*)\}")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _PLACE = {"x", "y", "-y", "z", "s"}
-_SECRET = re.compile(r"(?i)[?&]([\w-]*(?:key|token|secret|signature|password))=(?!\$\{)[^&{]+")
+# what servers call keys, signatures and users: key, apikey, access_token, X-Amz-Signature, sig, app_code, appid
+_SECRET = re.compile(
+    r"(?i)[?&]([\w.-]*(?:key|token|secret|signature|credentials?|password|passwd|auth|authorization)"
+    r"|(?:sig|sas|pwd|pass|code|(?:app|client|user)[_-]?(?:id|code)|ak|tk|sk))=(?!\$\{)[^&{]+"
+)
+_USER = re.compile(r"(?<=://)[^/@]+@")
 
 
 def filled_template(template: str, known: Mapping[str, str], where: str) -> str:
@@ -87,7 +93,8 @@ def with_keys(address: str) -> str:
     """
     filled = _VARIABLE.sub(lambda match: os.environ.get(match[1], ""), address)
     check_keys(address)
-    if not filled.startswith(("http://", "https://")) or re.search(r"[\s\x00-\x1f\x7f]", filled):
+    is_plain = filled.startswith(("http://", "https://")) and not re.search(r"[\s\x00-\x1f\x7f]", filled)
+    if not is_plain or _host(filled) is None:
         raise SourceError(
             f"{address}, filled from the environment, is no http or https address; check its value"
         )
@@ -116,10 +123,24 @@ def variables(template: str) -> list[str]:
 def host_of(address: str) -> str:
     """The server's name, without what stands for one of several.
 
+    Raises
+    ------
+    SourceError : no address.
+
     >>> host_of("https://{s}.tiles.example:8080/{z}/{x}/{y}.png")
     'tiles.example:8080'
     """
-    return urlsplit(address).netloc.removeprefix("{s}.")
+    host = _host(address)
+    if host is None:
+        raise SourceError(f"{public_name(address)} is no address; check its host")
+    return host.removeprefix("{s}.")
+
+
+def _host(address: str) -> str | None:
+    try:
+        return urlsplit(address).netloc
+    except ValueError:
+        return None
 
 
 def _check_open(template: str, where: str) -> None:
@@ -130,7 +151,7 @@ def _check_open(template: str, where: str) -> None:
             f"{host_of(template).rpartition('@')[2]}: the key {secret[1]} is written out in its address; "
             f"put it into the environment and write {secret[1]}=${{NAME}}"
         )
-    if "@" in urlsplit(template).netloc:
+    if "@" in host_of(template):
         raise SourceError(
             f"{host_of(template).rpartition('@')[2]}: a user or password is written out in its address; "
             "put it into the environment and write ${NAME}@"
@@ -140,5 +161,5 @@ def _check_open(template: str, where: str) -> None:
 
 
 def _told(where: str) -> str:
-    """The source in a message; what may be a key in it is left out."""
-    return _SECRET.sub(lambda match: f"{match[0].split('=')[0]}=...", where)
+    """The source in a message; what may be a key or a user in it is left out."""
+    return _SECRET.sub(lambda match: f"{match[0].split('=')[0]}=...", _USER.sub("", where))

@@ -15,7 +15,7 @@ from http import HTTPStatus
 
 import httpx
 
-from roadrisk.imagery.manners import MOVED, Manners, asked_wait_s, named_status
+from roadrisk.imagery.manners import MOVED, Manners, NotTaken, asked_wait_s, body_of, is_web, named_status
 from roadrisk.imagery.tiles.addresses import with_keys
 from roadrisk.imagery.tiles.encoded import NotPicture, whole_picture
 from roadrisk.imagery.tiles.tile_cache import Answer
@@ -106,16 +106,17 @@ class Asking:
         self.said(f"the server asks to wait {wait_s:.0f} s{waited}")
 
     async def _once(self, tile: Wanted) -> Answer | Failure:
-        address = httpx.URL(with_keys(tile.address))
+        asked = with_keys(tile.address)
         try:
+            address = httpx.URL(asked)
             async with asyncio.timeout(self.manners.answer_s):
                 for _ in range(self.manners.redirects + 1):
+                    if not is_web(address):
+                        return Failure("no web address", passing=False)
                     async with self.client.stream("GET", address) as response:
                         if response.status_code not in MOVED:
                             return await self._read(tile, response)
                         address = address.join(response.headers.get("location", ""))
-                    if address.scheme not in ("http", "https"):
-                        return Failure("redirected to another kind of address", passing=False)
                 return Failure("redirected again and again", passing=False)
         except (TimeoutError, httpx.TimeoutException):
             return Failure(f"no whole answer within {self.manners.answer_s:g} s", passing=True)
@@ -123,8 +124,10 @@ class Asking:
             return Failure("no connection", passing=True)
         except httpx.TransportError:
             return Failure("the connection broke off", passing=True)
-        except (httpx.RequestError, httpx.InvalidURL):
+        except httpx.RequestError:
             return Failure("an answer that is no HTTP", passing=False)
+        except (httpx.InvalidURL, UnicodeError):
+            return Failure("no web address", passing=False)
 
     async def _read(self, tile: Wanted, response: httpx.Response) -> Answer | Failure:
         status = response.status_code
@@ -135,13 +138,9 @@ class Asking:
             return Failure(
                 named_status(status), passing, asked_wait_s(response.headers.get("retry-after", ""))
             )
-        body = bytearray()
-        async for piece in response.aiter_bytes():
-            body += piece
-            if len(body) > self.manners.bytes_at_most:
-                return Failure(f"an answer of more than {self.manners.bytes_at_most:,} bytes", passing=True)
         try:
-            picture = await asyncio.to_thread(whole_picture, bytes(body), self.tile_px)
-        except NotPicture as reason:
+            body = await body_of(response, self.manners)
+            picture = await asyncio.to_thread(whole_picture, body, self.tile_px)
+        except (NotTaken, NotPicture) as reason:
             return Failure(str(reason), passing=True)
         return Answer(tile.x, tile.y, status, picture.body, picture.form, response.headers.get("etag", ""))

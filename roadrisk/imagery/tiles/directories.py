@@ -14,6 +14,8 @@ from pmtiles.tile import Compression
 from roadrisk.grid import IntArray
 
 UNPACKED_BYTES = 32 << 20
+# of a directory, from which arrays of forty times as much are made; writers stay far below
+DIRECTORY_BYTES = 4 << 20
 # as many tiles as zoom 30 has; a place in a file of an exabyte
 _MOST = 1 << 61
 _LONGEST_VARINT = 9
@@ -52,9 +54,9 @@ def directory_of(packed: bytes, compression: Compression) -> Directory:
 
     Raises
     ------
-    Damaged : cut off, or numbers that no archive has.
+    Damaged : cut off, far too long, or numbers that no archive has.
     """
-    numbers = _varints(unpacked(packed, compression))
+    numbers = _varints(unpacked(packed, compression, DIRECTORY_BYTES))
     count = int(numbers[0]) if len(numbers) else 0
     if count == 0 or len(numbers) != 1 + 4 * count:
         raise Damaged("a directory of the wrong length")
@@ -71,24 +73,30 @@ def directory_of(packed: bytes, compression: Compression) -> Directory:
     return Directory(ids, runs, offsets, lengths)
 
 
-def unpacked(packed: bytes, compression: Compression) -> bytes:
+def unpacked(packed: bytes, compression: Compression, most: int = UNPACKED_BYTES) -> bytes:
     """What compressed bytes hold.
+
+    Parameters
+    ----------
+    most : of the bytes that they may hold.
 
     Raises
     ------
-    Damaged : not of that compression, cut off, or far more than an archive's parts hold.
+    Damaged : not of that compression, cut off, or more than `most`.
     """
     if compression in (Compression.NONE, Compression.UNKNOWN):
+        if len(packed) > most:
+            raise Damaged(f"a part of more than {most:,} bytes")
         return packed
     if compression is not Compression.GZIP:
         raise Damaged(f"compressed by {compression.name.lower()}, of which only gzip is read")
     unpacking = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        held = unpacking.decompress(packed, UNPACKED_BYTES)
+        held = unpacking.decompress(packed, most)
     except zlib.error:
         raise Damaged("damaged gzip") from None
     if not unpacking.eof:
-        raise Damaged(f"gzip that is cut off or holds more than {UNPACKED_BYTES:,} bytes")
+        raise Damaged(f"gzip that is cut off or holds more than {most:,} bytes")
     return held
 
 

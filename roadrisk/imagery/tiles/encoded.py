@@ -32,12 +32,12 @@ class NotPicture(Exception):  # noqa: N818
 def whole_picture(body: bytes, tile_px: int) -> Encoded:
     """What a server sent as a picture, decoded to its last pixel.
 
-    Bytes are kept as they came, but for grey PNG of less than 8 bits or with a transparent grey, which GDAL
-    reads wrong: these are written anew as PNG with alpha, the same pixels.
+    Bytes are kept as they came, but for grey PNG of less than 8 bits, and PNG with one transparent grey or
+    colour, which GDAL's MBTiles read wrong: these are written anew as PNG with alpha, the same pixels.
 
     Raises
     ------
-    NotPicture : empty, HTML, truncated, of 16 bits, ...
+    NotPicture : empty, HTML, truncated, of 16 bits, moving, ...
     SourceError : a tile of the size that `tile_px` is not.
     """
     try:
@@ -46,6 +46,9 @@ def whole_picture(body: bytes, tile_px: int) -> Encoded:
             form = FORMS[str(picture.format)]
             if form == "png" and _PNG_END not in body[-64:]:
                 raise NotPicture("a truncated PNG")
+            if form == "webp" and getattr(picture, "is_animated", False):
+                # GDAL shows nothing of it
+                raise NotPicture("a moving WebP")
             picture.load()
             if form == "png" and _is_misread(body, picture):
                 return Encoded(_with_alpha(picture), form)
@@ -69,7 +72,8 @@ def _is_misread(body: bytes, picture: Image.Image) -> bool:
     bits, kind = body[24], body[25]  # of the IHDR chunk, which comes first
     if bits == 16:
         raise NotPicture("a PNG of 16 bits")
-    return kind == 0 and (bits < 8 or "transparency" in picture.info)
+    grey, colours = kind == 0, kind in (0, 2)
+    return (grey and bits < 8) or (colours and "transparency" in picture.info)
 
 
 def _with_alpha(picture: Image.Image) -> bytes:
