@@ -68,9 +68,10 @@ class ImagerySource:
 
     Parameters
     ----------
-    path : `~` and `${NAME}` are expanded; patterns are expanded here, not by the shell. A tile server is
-        `https://.../{z}/{x}/{y}.png` or `xyz:` and its xyzservices name; a STAC catalogue `stac:` and its
-        address, then `?collections=...&datetime=FROM/TO&cloud_cover=PERCENT&asset=...`.
+    path : `~` and `${NAME}` are expanded, in addresses those of tile servers alone; patterns are expanded
+        here, not by the shell. A tile server is `https://.../{z}/{x}/{y}.png` or `xyz:` and its xyzservices
+        name; a STAC catalogue `stac:` and its address, then
+        `?collections=...&datetime=FROM/TO&cloud_cover=PERCENT&asset=...`.
     view : the picture of a tile that it goes into; several sources of a view are laid over each other.
     bands : the bands that are red, green and blue, or the one that is grey: `[4, 1, 2]` shows near
         infra-red in false colour.

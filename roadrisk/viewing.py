@@ -18,6 +18,7 @@ from roadrisk.files import digest_of, identity_of
 from roadrisk.grid import Grid, Part
 from roadrisk.imagery.finding import found_views
 from roadrisk.imagery.given import Download
+from roadrisk.imagery.names import gdal_name, is_remote, public_name
 from roadrisk.imagery.sheets import Sheet, Sheets, Stretch
 from roadrisk.imagery.tiles.archives import is_archive
 from roadrisk.imagery.tiles.servers import is_server, planned_download
@@ -43,22 +44,28 @@ class ViewsPlan:
     ----------
     understood : of each view whose sheets are at hand, how its sources were read.
     estimates : of the same views.
-    downloads : of each source that has to be fetched first.
+    downloads : of each tile server, which has to be asked first.
+    elsewhere : archives that are not opened for it.
     """
 
     understood: dict[str, tuple[str, ...]]
     estimates: dict[str, Estimate]
     downloads: tuple[Download, ...]
+    elsewhere: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """For people."""
         said = []
         for fetched in self.downloads:
             said.append(
-                f"{fetched.source}: {fetched.tiles:,} tiles to ask for, {fetched.kept:,} of them kept from "
-                f"before; about {fetched.bytes / 1e6:,.1f} MB to fetch"
+                f"{fetched.source}: {fetched.tiles:,} tiles, {fetched.kept:,} of them here already, "
+                f"{fetched.left:,} to ask for: about {fetched.bytes / 1e6:,.1f} MB and "
+                f"{fetched.minutes:.1f} minutes at {fetched.rate_per_s:g} a second"
             )
             said += [f"{fetched.source}: {term}" for term in fetched.terms]
+        said += [
+            f"{name}: what the region needs of it is fetched when it is tiled" for name in self.elsewhere
+        ]
         for view, e in self.estimates.items():
             said += [f"{view}: {'; '.join(self.understood[view])}"]
             said.append(
@@ -90,15 +97,21 @@ class Viewed:
 def views_plan(region: Region, grid: Grid, workers: int, progress: Progress = silent) -> ViewsPlan:
     """What fetching and cutting the region's pictures would take; nothing is kept but a few sample tiles."""
     served = [source for source in region.imagery if is_server(source.path)]
+    archives = [s for s in region.imagery if is_archive(s.path) and is_remote(gdal_name(s.path))]
     downloads = tuple(planned_download(source, grid, region.tile_size, progress) for source in served)
-    waiting = {source.view for source in served}
+    waiting = {source.view for source in (*served, *archives)}
     at_hand = replace(region, imagery=tuple(s for s in region.imagery if s.view not in waiting))
     sheets = sheets_of(at_hand, grid, progress)
     estimates = {
         view: estimate(some, grid, region.tile_size, workers, region.compress)
         for view, some in sheets.items()
     }
-    return ViewsPlan({view: some.understood for view, some in sheets.items()}, estimates, downloads)
+    return ViewsPlan(
+        {view: some.understood for view, some in sheets.items()},
+        estimates,
+        downloads,
+        tuple(public_name(s.path) for s in archives),
+    )
 
 
 def sheets_of(region: Region, grid: Grid, progress: Progress = silent) -> dict[str, Sheets]:
@@ -156,7 +169,12 @@ def view_plans(sheets: dict[str, Sheets]) -> dict[str, Any]:
         view: {
             "stretch": [list(span) for span in some.stretch or ()],
             "sheets": [
-                {**sheet.identity, "bands": list(sheet.bands.colours), "taken": list(sheet.taken or ())}
+                {
+                    **sheet.identity,
+                    "bands": list(sheet.bands.colours),
+                    "taken": list(sheet.taken or ()),
+                    "place": digest_of([sheet.crs, *sheet.to_crs[:6], sheet.width, sheet.height]),
+                }
                 for sheet in some
             ],
         }
@@ -238,12 +256,18 @@ def pictured_later(facts: Iterable[Fact], label_from: str) -> list[str]:
 def _check_unchanged(sheets: Iterable[Sheet]) -> None:
     """Nothing, if the files are still those that the plan names: else two pictures may be mixed."""
     for sheet in sheets:
-        file = Path(sheet.path)
-        if "mtime_ns" in sheet.identity and file.is_file() and identity_of(file, False) != sheet.identity:
+        parts = (sheet.identity, *sheet.identity.get("beside", ()))
+        if any("mtime_ns" in part and _is_another(part) for part in parts):
             raise SourceError(
                 f"{sheet.path} changed while it was cut, and what was cut is removed; run the same command "
                 "again when nobody writes it"
             )
+
+
+def _is_another(known: dict[str, Any]) -> bool:
+    """Whether a file is there and is another than the one known."""
+    file = Path(known["path"])
+    return file.is_file() and not identity_of(file, hashed=False).items() <= known.items()
 
 
 def _view(region: Region, target: Target, cut: CutView, stretch: Stretch | None) -> View:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+# a suite started in the background ignores Ctrl-C, and so would the processes whose Ctrl-C is tested
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # two test processes with two threads each on two cores would mostly wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

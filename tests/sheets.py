@@ -52,6 +52,25 @@ def sheet(
     return path
 
 
+def vrt(path: Path, bands: str, width: int, height: int, transform: Affine = PLACE) -> Path:
+    """Write a VRT."""
+    place = ",".join(map(repr, transform.to_gdal()))
+    path.write_text(
+        f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><SRS>{GRID.crs}</SRS>'
+        f"<GeoTransform>{place}</GeoTransform>{bands}</VRTDataset>"
+    )
+    return path
+
+
+def vrt_band(number: int, file: Path, of: int, dtype: str = "Byte", more: str = "") -> str:
+    """A band of a VRT: band `of` of another file."""
+    return (
+        f'<VRTRasterBand dataType="{dtype}" band="{number}">{more}<SimpleSource>'
+        f'<SourceFilename relativeToVRT="0">{file}</SourceFilename><SourceBand>{of}</SourceBand>'
+        "</SimpleSource></VRTRasterBand>"
+    )
+
+
 def found(paths: Sequence[str | Path], grid: Grid = GRID, tile_size: int = 256, **said: Any) -> Sheets:
     """The sheets of one view from files, folders and patterns of which the same is said."""
     return found_sheets([ImagerySource(str(path), **said) for path in paths], grid, tile_size)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -37,8 +42,14 @@ from roadrisk.grid import Grid, LngLatBbox
 from roadrisk.gridding import grid_of_cell, grid_of_zoom
 from roadrisk.imagery.given import GivenSheets
 from roadrisk.imagery.manners import Manners
-from roadrisk.imagery.tiles.archives import archived_sheets
-from roadrisk.imagery.tiles.directories import UNPACKED_BYTES, Damaged, directory_of, unpacked
+from roadrisk.imagery.tiles.archives import archived_sheets, is_archive
+from roadrisk.imagery.tiles.directories import (
+    DIRECTORY_BYTES,
+    UNPACKED_BYTES,
+    Damaged,
+    directory_of,
+    unpacked,
+)
 from roadrisk.progress import silent
 from roadrisk.source_settings import ImagerySource
 
@@ -265,6 +276,33 @@ def test_more_than_a_few_damaged_tiles_are_an_error(tmp_path: Path) -> None:
     assert str(error.value) == f"{path}: {GRID.size - 1} tiles over the region are damaged; copy it anew"
 
 
+def test_its_name_may_have_brackets(tmp_path: Path, cache: Path) -> None:
+    for name in ("tiles[1].pmtiles", "[x#?.pmtiles"):
+        assert is_archive(str(tmp_path / name))
+        given = sheets(archive(tmp_path / name))
+        assert np.array_equal(pixels(given), expected(tmp_path / name, GRID, 256))
+    assert {file.name.partition("-z16-")[0] for file in cache.glob("*.mbtiles")} == {"tiles_1_", "_x__"}
+
+
+def test_an_address_that_is_none_is_told() -> None:
+    assert not is_archive("http://[x/y.tif")
+    with pytest.raises(SourceError) as error:
+        sheets("http://[x/y.pmtiles?sig=SECRET")
+    assert str(error.value) == (
+        "http://[x/y.pmtiles could not be fetched (no web address); check the address, or try again later"
+    )
+
+
+def test_a_tile_of_its_cache_that_is_damaged_is_unpacked_anew(tmp_path: Path, cache: Path) -> None:
+    path = archive(tmp_path / "x.pmtiles")
+    before = sheets(path)
+    (file,) = cache.glob("*.mbtiles")
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE tiles SET tile_data = substr(tile_data, 1, 200)")
+    assert sheets(path) == before
+    assert np.array_equal(pixels(before), expected(path, GRID, 256))
+
+
 def test_gzipped_tiles_are_unpacked(tmp_path: Path) -> None:
     given = sheets(archive(tmp_path / "x.pmtiles", pack=True))
     plain = archive(tmp_path / "y.pmtiles")
@@ -312,7 +350,7 @@ def _circle() -> bytes:
         (serialize_directory([Entry(0, 5000, 10, 0)]), LEAF, {}, "is damaged: a directory leads out of the file; copy it anew"),
         (serialize_directory([Entry(0, 0, 10**9, WANTED + 10)]), b"", {}, "is damaged: a directory leads out of the file; copy it anew"),
         (b"no gzip", b"", {}, "is damaged: damaged gzip; copy it anew"),
-        (LEAF[:-9], b"", {}, "is damaged: gzip that is cut off or holds more than 33,554,432 bytes; copy it anew"),
+        (LEAF[:-9], b"", {}, "is damaged: gzip that is cut off or holds more than 4,194,304 bytes; copy it anew"),
         (gzip.compress(b"\x05\x01"), b"", {}, "is damaged: a directory of the wrong length; copy it anew"),
         (gzip.compress(b"\xff" * 40), b"", {}, "is damaged: a directory that is cut off; copy it anew"),
         (LEAF, b"", {"root_offset": 10**12}, "is cut off or damaged: it names bytes beyond its end; copy it anew"),
@@ -488,6 +526,66 @@ def test_what_are_no_raster_mbtiles_is_told(tmp_path: Path) -> None:
         sheets(tmp_path / "absent.mbtiles")
 
 
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+PLAIN = {
+    "metadata": "CREATE TABLE metadata (name, value)",
+    "tiles": "CREATE TABLE tiles (zoom_level, tile_column, tile_row, tile_data)",
+}
+VIEWS = {
+    "metadata": f"CREATE VIEW metadata AS {ENDLESS} SELECT i AS name, i AS value FROM n",
+    "tiles": f"CREATE VIEW tiles AS {ENDLESS} SELECT i % 5 AS zoom_level, i AS tile_column, i AS tile_row, "
+    "i AS tile_data FROM n",
+}
+
+
+@pytest.mark.parametrize("endless", ["metadata", "tiles"])
+def test_an_archive_without_end_is_told(tmp_path: Path, endless: str) -> None:
+    path = tmp_path / "endless.mbtiles"
+    with closing(sqlite3.connect(path)) as database:
+        for made in ({**PLAIN, endless: VIEWS[endless]}).values():
+            database.execute(made)
+    run = (
+        "import sys; from test_archives import *\ntry: sheets(sys.argv[1])\nexcept SourceError as e: print(e)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", run, path],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert told.stdout == (
+        f"{path} has no index of its tiles, or no end; write it anew with one of (zoom_level, tile_column, "
+        "tile_row)\n"
+    )
+
+
+def test_an_interrupt_reaches_a_query_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "endless.mbtiles"
+    with closing(sqlite3.connect(path)) as database:
+        for made in (PLAIN["metadata"], VIEWS["tiles"]):
+            database.execute(made)
+    run = (
+        "import sys; from test_archives import *\nfrom roadrisk.imagery.tiles import mbtiles_archive as m\n"
+        "m.STEPS = 10**15; print('now', flush=True); sheets(sys.argv[1])"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", run, path],
+        cwd=Path(__file__).parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout.readline() == "now\n"
+        time.sleep(0.5)
+        os.kill(child.pid, signal.SIGINT)
+        said = child.communicate(timeout=30)[1]
+    finally:
+        child.kill()
+    assert said.splitlines()[-1] == "KeyboardInterrupt"
+
+
 @given(
     st.lists(
         st.tuples(st.integers(1, 2**40), st.integers(0, 300), st.integers(1, 2**31), st.integers(0, 2**40)),
@@ -537,6 +635,23 @@ def test_any_bytes_are_a_directory_or_damaged(raw: bytes) -> None:
     assert (np.diff(directory.ids) > 0).all()
     assert (directory.lengths > 0).all()
     assert (directory.offsets >= 0).all()
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("length", [DIRECTORY_BYTES - 4, DIRECTORY_BYTES + 4])
+def test_a_directory_does_not_fill_the_memory(packed: bool, length: int) -> None:
+    entries = length // 4
+    count = bytes([entries >> shift & 127 | 128 for shift in (0, 7, 14)]) + bytes([entries >> 21])
+    body = count + b"\1" * (length - 4)
+    body, compression = (gzip.compress(body, 1), Compression.GZIP) if packed else (body, Compression.NONE)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Damaged) as error:
+            directory_of(body, compression)
+        assert tracemalloc.get_traced_memory()[1] < 256 << 20
+    finally:
+        tracemalloc.stop()
+    assert ("wrong length" in str(error.value)) == (length < DIRECTORY_BYTES)
 
 
 def test_what_unpacks_to_far_more_is_not_unpacked() -> None:

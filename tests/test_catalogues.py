@@ -240,6 +240,7 @@ def asset(kind: str, *roles: str, href: str = "x.tif") -> dict[str, Any]:
         ({"rgb": asset("rgb", "visual"), "nir": asset("nir", "reflectance")}, "", "rgb"),
         ({"B02": asset("blue"), "B03": asset("green")}, "?asset=B03", "green"),
         ({"jp2": {"href": "https://pictures.example/jp2-x.jp2"}, "preview": {"href": "y.png"}}, "", "jp2"),
+        ({"tif": {"href": "https://pictures.example/tif-x.tif?a#b"}, "v": {"href": "y.vrt"}}, "", "tif"),
     ],
 )
 def test_the_picture_of_an_item(served: Served, assets: dict[str, Any], query: str, chosen: str) -> None:
@@ -387,6 +388,56 @@ def test_an_item_of_another_form_is_told_in_one_line(served: Served, broken: dic
     api.items[0].update(broken)
     with pytest.raises(SourceError, match=r"answers with no STAC; give the address of the catalogue itself$"):
         found(served)
+
+
+@pytest.mark.parametrize(
+    "said", [{"roles": [{}]}, {"roles": "data"}, {"href": "http://[::1/x.tif"}, {"href": None}]
+)
+def test_an_asset_of_another_form_is_told(served: Served, said: dict[str, Any]) -> None:
+    one = item("a")
+    one["assets"]["image"].update(said)
+    Api(served, [one])
+    with pytest.raises(SourceError, match=r"answers with no STAC; |which is no address of the web; "):
+        found(served)
+
+
+def test_an_address_that_nobody_asks_for_does_no_harm(served: Served) -> None:
+    one = item("a")
+    one["assets"]["notes"] = {"href": "http://[::1/x.txt"}
+    Api(served, [one])
+    assert names(found(served)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "said", [{"links": [1]}, {"links": "x"}, {"providers": [{"roles": [{}]}]}, {"providers": 1}]
+)
+def test_a_collection_of_another_form_is_told(served: Served, said: dict[str, Any]) -> None:
+    Api(served, [item("a")])
+    served.always["/v1/collections/naip"] = answer({**COLLECTION, "license": "various", **said})
+    with pytest.raises(SourceError, match=r"answers with no STAC; "):
+        found(served)
+
+
+def test_a_collection_without_links(served: Served) -> None:
+    Api(served, [item("a")])
+    served.always["/v1/collections/naip"] = answer({**COLLECTION, "license": "various", "links": None})
+    assert found(served).licence == "various"
+
+
+def test_an_item_that_ends_before_it_starts_says_no_date(served: Served) -> None:
+    Api(served, [item("a", start_datetime="2022-01-01T00:00:00Z", end_datetime="2020-01-01T00:00:00Z")])
+    given = found(served)
+    assert given.found[0].taken is None
+    assert "the items say no date" in given.notes
+
+
+def test_no_name_steers_a_terminal(served: Served) -> None:
+    one = item("a\n\x1b[31m\u202eb") | {"collection": "n\rx", "assets": {"k\x07": asset("k")}}
+    Api(served, [one])
+    with pytest.raises(SourceError) as error:
+        found(served, "?asset=none")
+    assert str(error.value) == ("the item a  [31m b has no asset none; add &asset=KEY to the search, of: k ")
+    assert found(served).notes[0].endswith(": 1 items of n x")
 
 
 def test_a_busy_catalogue_is_asked_again(served: Served) -> None:

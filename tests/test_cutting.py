@@ -444,3 +444,28 @@ def test_the_boston_pictures(tmp_path: Path, shared_data: Path) -> None:
     assert view.coverage.shape == (102, 136)
     assert int((view.coverage >= 0.9).sum()) == 111
     assert len(view.parts) == 6
+
+
+def test_a_damaged_sheet_is_told_once(tmp_path: Path) -> None:
+    grid = Grid("cell", "EPSG:32619", 0.0, 0.0, 128.0, 2500, -36500, 1, 128)
+    left, _, _, top = grid.bounds
+    path = sheet(
+        tmp_path / "a.tif",
+        scene(128, 128 * 128),
+        Affine(1, 0, left, 0, -1, top),
+        grid.crs,
+        tiled=True,
+        blockxsize=128,
+        blockysize=128,
+        interleave="pixel",
+        compress="zstd",
+    )
+    whole = bytearray(path.read_bytes())
+    with rasterio.open(path) as file:
+        places = [int(file.get_tag_item(f"BLOCK_OFFSET_{x}_0", "TIFF", bidx=1)) for x in (5, 60)]
+    for place in places:
+        whole[place : place + 40] = b"\xff" * 40
+    path.write_bytes(whole)
+    cut = cut_view(Target(tmp_path, "aerial", grid, 128, "plan"), found([path], grid, 128), 1)
+    assert cut.failed.sum() == 2
+    assert len(cut.reasons) == 1

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import os
+import re
 import signal
 import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -134,8 +137,13 @@ def test_an_answer_has_one_time_for_all_of_it() -> None:
         (body(encoded(np.zeros((256, 256), np.uint16))), "a PNG of 16 bits", 3),
         (dies_halfway(PNG), "the connection broke off", 3),
         (hangs_up, "the connection broke off", 3),
-        (redirect("ftp://127.0.0.1/3/0/0.png"), "redirected to another kind of address", 1),
-        (redirect("file:///etc/passwd"), "redirected to another kind of address", 1),
+        (redirect("ftp://127.0.0.1/3/0/0.png"), "no web address", 1),
+        (redirect("file:///etc/passwd"), "no web address", 1),
+        (redirect("http://127.0.0.1:99999/"), "no web address", 1),
+        (redirect("http://xn--/"), "no web address", 1),
+        (body(PNG, Content_Encoding="deflate"), "an answer packed as 'deflate'", 3),
+        (body(PNG, Content_Encoding="gzip"), "an answer of damaged gzip", 3),
+        (body(gzip.compress(PNG)[:-9], Content_Encoding="gzip"), "an answer of damaged gzip", 3),
     ],
 )
 def test_a_fault_that_stays_is_named_and_nothing_is_kept(fault: Reply, reason: str, tries: int) -> None:
@@ -172,6 +180,41 @@ def test_an_answer_that_does_not_end_is_cut_off() -> None:
     assert "(an answer of more than 100 bytes: 1;" in said
 
 
+def test_an_answer_that_is_packed_all_the_same_is_unpacked() -> None:
+    with serving(lambda z, x, y: body(gzip.compress(PNG), Content_Encoding="GZip")) as server:
+        assert fetched(server) == [Answer(0, 0, 200, PNG, "png")]
+
+
+@pytest.mark.parametrize(
+    ("packed", "packing", "reason"),
+    [
+        (gzip.compress(bytes(256 << 20), 9), "gzip", "an answer of more than 20,971,520 bytes"),
+        (
+            gzip.compress(gzip.compress(bytes(256 << 20), 9), 9),
+            "gzip, gzip",
+            "an answer packed as 'gzip, gzip'",
+        ),
+    ],
+)
+def test_an_answer_that_unpacks_to_far_more_does_not_fill_the_memory(
+    packed: bytes, packing: str, reason: str
+) -> None:
+    tracemalloc.start()
+    try:
+        said, _ = failure(lambda z, x, y: body(packed, Content_Encoding=packing), answer_s=20.0)
+        assert tracemalloc.get_traced_memory()[1] < 128 << 20
+    finally:
+        tracemalloc.stop()
+    assert f"({reason}: 1;" in said
+
+
+def test_an_address_whose_port_is_none_is_told() -> None:
+    with pytest.raises(SourceError, match=r"^1 of 1 tiles could not be fetched \(no web address: 1; first"):
+        download(
+            iter([Wanted(0, 0, "http://127.0.0.1:99999/0/0/0")]), 1, 256, print, lambda course: None, QUICK
+        )
+
+
 def test_nobody_there() -> None:
     with serving(made_up()) as server:
         pass
@@ -182,8 +225,10 @@ def test_nobody_there() -> None:
 def test_tiles_of_another_size_end_the_run() -> None:
     with serving(made_up(512)) as server, pytest.raises(SourceError) as error:
         fetched(server, 50)
-    assert str(error.value) == "the server's tiles are 512 px wide, not 256; set tile_px = 512"
-    assert server.asked.total() <= 8
+    host = server.address.removeprefix("http://")
+    assert str(error.value) == f"{host}: the server's tiles are 512 px wide, not 256; set tile_px = 512"
+    # the first tile's answer ends it, with those under way
+    assert server.asked.total() <= QUICK.connections
 
 
 @pytest.mark.parametrize("code", [204, 404, 410])
@@ -207,13 +252,68 @@ def test_the_rest_is_fetched_before_failures_are_told(monkeypatch: pytest.Monkey
     assert "?key=${KEY}); check" in str(error.value)
 
 
-def test_a_server_that_fails_alike_from_the_start_is_left_alone() -> None:
-    said, server = failure(lambda z, x, y: status(403), number=500)
-    assert said.startswith("2")
-    assert "403 Forbidden" in said
-    assert "were not asked for; check the address and its key, and run" in said
-    # twenty, and those under way meanwhile
-    assert 20 * 3 <= server.asked.total() <= 24 * 3
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (status(403), "403 Forbidden"),
+        (status(503), "503 Service Unavailable"),
+        (status(429), "429 Too Many Requests"),
+        (body(b"<html>sign in</html>"), "HTML or XML in place of a picture"),
+        (body(PNG[:-20]), "a truncated PNG"),
+        (hangs_up, "the connection broke off"),
+    ],
+)
+def test_a_server_that_fails_alike_from_the_start_is_left_alone(fault: Reply, reason: str) -> None:
+    said, server = failure(lambda z, x, y: fault, number=500, tries=5)
+    assert reason in said
+    assert "were not asked for; check the address" in said
+    # four tiles with the tries of a start, and those under way meanwhile
+    assert said.startswith("4 of 500 tiles")
+    assert len(server.asked) <= 7
+    assert max(server.asked.values()) == 3
+
+
+def test_a_server_that_fails_in_several_ways_from_the_start_is_left_alone() -> None:
+    faults = (status(403), status(500), hangs_up)
+    said, server = failure(lambda z, x, y: faults[x % 3], number=500)
+    assert "were not asked for" in said
+    # three of each way, one more, and those under way
+    assert len(server.asked) <= 3 * 3 + 1 + 3
+    assert int(said.split()[0]) <= 3 * 3 + 1
+
+
+def test_a_server_that_only_hiccups_at_first_is_waited_for() -> None:
+    # the first two answers to each tile fail; when one tile has its picture, the rest have all their tries
+    with serving(in_turn(status(503), status(503), body(PNG))) as server:
+        assert len(fetched(server, 20)) == 20
+    assert server.asked.total() == 60
+
+
+def test_a_tile_that_failed_before_the_first_answer_has_all_its_tries_after_it() -> None:
+    late = in_turn(*[status(503)] * 4, body(PNG))
+
+    def reply(z: int, x: int, y: int) -> Reply:
+        if x == 0:
+            return late(z, x, y)
+        time.sleep(0.05)
+        return body(PNG)
+
+    with serving(reply) as server:
+        manners = Manners(**{**vars(QUICK), "tries": 5, "backoff_s": 0.3})
+        assert len(fetched(server, 8, manners)) == 8
+    assert server.asked[3, 0, 0] == 5
+
+
+def test_nobody_there_is_soon_said() -> None:
+    with serving(made_up()) as server:
+        pass
+    with pytest.raises(SourceError) as error:
+        fetched(server, 500)
+    said = re.sub(r"/3/[0-3]/", "/3/X/", str(error.value))
+    assert said == (
+        f"4 of 500 tiles could not be fetched (no connection: 4; first {server.address}/3/X/0.png), and 496 were "
+        "not asked for; check the address, and run the same command again: what was fetched is kept"
+    )
 
 
 def test_a_server_that_fails_too_often_is_left_alone() -> None:
@@ -291,6 +391,8 @@ def test_what_retry_after_says() -> None:
     past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
     assert asked_wait_s("7") == 7
     assert 55 < asked_wait_s(soon) <= 60
+    beyond = "Mon, 01 Jan 2026 00:00:00 +9999999999999999"
+    assert asked_wait_s(beyond) == asked_wait_s("Mon, 01 Jan 0001 00:00:00 +2359") == 0
     assert asked_wait_s(past) == asked_wait_s("") == asked_wait_s("soon") == asked_wait_s("-3") == 0
 
 
@@ -344,6 +446,29 @@ def test_a_truncated_picture_is_never_whole(form: str, share: float, seed: int) 
     with pytest.raises(NotPicture):
         whole_picture(content[: min(int(share * len(content)), len(content) - 1)], 256)
     assert whole_picture(content, 256).body == content
+
+
+def test_a_moving_picture_is_none_that_gdal_shows() -> None:
+    written = io.BytesIO()
+    first, second = (Image.fromarray(pixels_of(n, 0)) for n in (1, 2))
+    first.save(written, "WEBP", save_all=True, append_images=[second], duration=10, lossless=True)
+    with pytest.raises(NotPicture, match=r"^a moving WebP$"):
+        whole_picture(written.getvalue(), 256)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_transparent_colour_becomes_alpha(mode: str) -> None:
+    pixels = pixels_of(1, 2)
+    pixels[:128] = 255
+    sent = Image.fromarray(pixels).convert(mode)
+    written = io.BytesIO()
+    sent.save(written, "PNG", transparency=(255, 255, 255) if mode == "RGB" else 255)
+    with Image.open(io.BytesIO(whole_picture(written.getvalue(), 256).body)) as kept:
+        assert kept.mode == "RGBA"
+        seen = np.asarray(kept)
+    assert not seen[:128, :, 3].any()
+    assert np.array_equal(seen[..., :3], np.asarray(sent.convert("RGB")))
+    assert seen[16:, 64:, 3][128:].all()
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])

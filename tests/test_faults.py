@@ -453,6 +453,20 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roadrisk.grid, "PART_SIDE_PX", SMALL_PART_PX)
 
 
+def test_a_file_beside_a_sheet_that_changes_while_it_is_cut(
+    moved: Region, tmp_path: Path, small_parts: None
+) -> None:
+    changing = tmp_path / "sheets" / "south_east.tif"
+    beside = changing.with_name(f"{changing.name}.aux.xml")
+    beside.write_text("<PAMDataset></PAMDataset>")
+
+    def changed() -> None:
+        beside.write_text("<PAMDataset> </PAMDataset>")
+
+    with pytest.raises(SourceError, match=f"^{changing} changed while it was cut, "):
+        tile(moved, tmp_path / "d", workers=1, progress=after("cut aerial", 3, changed))
+
+
 @pytest.mark.parametrize("when", [("open aerial", 4), ("cut aerial", 3)])
 def test_a_sheet_that_changes_while_it_is_cut(
     moved: Region, tmp_path: Path, small_parts: None, when: tuple[str, int]

@@ -172,6 +172,12 @@ def test_a_pattern_without_match(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("path", ["https://a.example/x.tif?key=${KEY}", "stac:https://a.example/${KEY}"])
+def test_a_name_of_the_environment_in_an_address_of_no_tiles(path: str) -> None:
+    said = " has a ${NAME} that only the address of a tile server is filled with; let the shell fill it in"
+    assert message([path]) == path.partition("?")[0] + said
+
+
 def test_an_empty_folder(tmp_path: Path) -> None:
     assert (
         message([str(tmp_path)])

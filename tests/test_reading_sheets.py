@@ -91,6 +91,34 @@ def test_alpha_of_16_bit(tmp_path: Path) -> None:
     assert np.array_equal(got, weighed(pixels[:3], HOLE))
 
 
+def test_alpha_of_fewer_bits_than_its_pixels(tmp_path: Path) -> None:
+    alpha = np.where(HOLE, 4095, 2047).astype(np.uint16)
+    pixels = np.concatenate([scene(90, 120).astype(np.uint16), alpha[None]])
+    path = sheet(tmp_path / "a.tif", pixels, colours=RGBA, nbits=12)
+    got = read(path, stretch=((0, 255),) * 3)
+    assert np.array_equal(got, weighed(pixels[:3], HOLE))
+
+
+def test_sixteen_bits_with_an_alpha_of_eight(tmp_path: Path) -> None:
+    """What `gdalbuildvrt -addalpha` makes of sheets of 16 bits."""
+    pixels = scene(90, 120).astype(np.uint16)
+    sheet(tmp_path / "a.tif", pixels)
+    sheet(tmp_path / "alpha.tif", np.where(HOLE, 255, 0).astype(np.uint8)[None])
+    bands = [("Red", 1, "UInt16"), ("Green", 2, "UInt16"), ("Blue", 3, "UInt16"), ("Alpha", 1, "Byte")]
+    said = "".join(
+        f'<VRTRasterBand dataType="{dtype}" band="{number}"><ColorInterp>{kind}</ColorInterp><SimpleSource>'
+        f"<SourceFilename>{tmp_path / ('a.tif' if number < 4 else 'alpha.tif')}</SourceFilename>"
+        f"<SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>"
+        for number, (kind, band, dtype) in enumerate(bands, start=1)
+    )
+    path = tmp_path / "a.vrt"
+    path.write_text(
+        f'<VRTDataset rasterXSize="120" rasterYSize="90"><SRS>{GRID.crs}</SRS><GeoTransform>'
+        f"{', '.join(map(str, PLACE.to_gdal()))}</GeoTransform>{said}</VRTDataset>"
+    )
+    assert np.array_equal(read(path, stretch=((0, 255),) * 3), weighed(pixels, HOLE))
+
+
 def test_nodata_is_a_hole_where_all_colours_have_it(tmp_path: Path) -> None:
     pixels = scene(90, 120)
     pixels[:, ~HOLE] = 7
@@ -140,6 +168,23 @@ def test_few_bits_become_shades_up_to_white(tmp_path: Path, bits: int) -> None:
     got = read(sheet(tmp_path / "a.tif", values, nbits=bits))
     assert np.array_equal(got[..., 1], values[0] * (255 // (2**bits - 1)))
     assert got.max() == 255
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_a_sheet_whose_zero_is_white(tmp_path: Path, bits: int) -> None:
+    values = (scene(512, 768, bands=1) >> (8 - bits)).astype(np.uint8)
+    path = sheet(tmp_path / "a.tif", values, nbits=bits, photometric="MINISWHITE")
+    assert np.array_equal(read(path)[..., 1], 255 - values[0] * (255 // (2**bits - 1)))
+
+
+def test_an_overview_and_a_stretch_of_a_sheet_whose_zero_is_white(tmp_path: Path) -> None:
+    values = scene(512, 768, bands=1).astype(np.uint16)
+    path = sheet(tmp_path / "a.tif", values, photometric="MINISWHITE")
+    with rasterio.open(path, "r+") as target:
+        target.build_overviews([2], Resampling.nearest)
+    stretch = ((0.0, 255.0),) * 3
+    assert np.array_equal(read(path, stretch=stretch)[..., 2], 255 - values[0])
+    assert np.array_equal(read(path, 2.0, stretch=stretch)[..., 2], 255 - values[0, ::2, ::2])
 
 
 def test_sixteen_bits_are_stretched_each_colour_by_its_own_ends(tmp_path: Path) -> None:
@@ -223,15 +268,93 @@ def test_overviews_with_their_masks(tmp_path: Path) -> None:
     assert np.array_equal(got[..., 3] == 255, known[::2, ::2])
 
 
-def test_overviews_of_a_sheet_whose_mask_lies_beside_it_are_left_alone(tmp_path: Path) -> None:
+def written_after(path: Path, known: NDArray[np.bool_], internal: bool) -> None:
+    planted(path, [2])
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal), rasterio.open(path, "r+") as target:
+        target.write_mask(known)
+
+
+def inside_after(path: Path, known: NDArray[np.bool_]) -> None:
+    written_after(path, known, internal=True)
+
+
+def beside_after(path: Path, known: NDArray[np.bool_]) -> None:
+    written_after(path, known, internal=False)
+
+
+def with_overviews_beside(path: Path, known: NDArray[np.bool_]) -> None:
+    sheet(path, np.full((3, 512, 768), 200, np.uint8), mask=known)
+    with rasterio.Env(TIFF_USE_OVR=True), rasterio.open(path, "r+") as target:
+        target.build_overviews([2], Resampling.average)
+
+
+def nodata_after(path: Path, known: NDArray[np.bool_]) -> None:
+    sheet(path, weighed(np.full((3, 512, 768), 200), known)[..., :3].transpose(2, 0, 1))
+    with rasterio.open(path, "r+") as target:
+        target.build_overviews([2], Resampling.average)
+    with rasterio.open(path, "r+") as target:
+        target.nodata = 0
+
+
+@pytest.mark.parametrize("made", [inside_after, beside_after, with_overviews_beside, nodata_after])
+def test_overviews_that_lack_the_mask_are_left_alone(tmp_path: Path, made: Callable[..., None]) -> None:
     known = np.ones((512, 768), bool)
     known[:256] = False
-    path = planted(tmp_path / "a.tif", [2])
-    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as target:
-        target.write_mask(known)
+    path = tmp_path / "a & b.tif"
+    made(path, known)
+    with rasterio.open(path) as source:
+        assert source.overviews(1) == [2]
     with reading_environment(), open_sheet(the_sheet(path), 2.0, MOST) as opened:
         got = opened.read(PixelBox(0, 0, 768, 512))
-    assert np.array_equal(got[..., 3] == 255, known)
+    assert np.array_equal(got, weighed(np.full((3, 512, 768), 200), known))
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 0), ("float32", np.nan), ("float32", -1e30)])
+def test_overviews_that_know_of_nodata_are_taken(tmp_path: Path, dtype: str, nodata: float) -> None:
+    path = sheet(tmp_path / "a.tif", np.full((3, 512, 768), 9, dtype), nodata=nodata)
+    with rasterio.open(path, "r+") as target:
+        target.build_overviews([2], Resampling.average)
+    shown = the_sheet(path, stretch=((0.0, 255.0),) * 3)
+    with reading_environment(), open_sheet(shown, 2.0, MOST) as opened:
+        assert opened.scale == 2
+
+
+def test_a_mask_beside_the_file_that_has_overviews_too(tmp_path: Path) -> None:
+    known = np.ones((512, 768), bool)
+    known[:256] = False
+    path = sheet(tmp_path / "a.tif", scene(512, 768))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as target:
+        target.write_mask(known)
+    with rasterio.open(path, "r+") as target:
+        target.build_overviews([2], Resampling.average)
+    with reading_environment(), open_sheet(the_sheet(path), 2.0, MOST) as opened:
+        assert opened.scale == 2
+        got = opened.read(PixelBox(0, 0, 384, 256))
+    assert np.array_equal(got[..., 3] == 255, known[::2, ::2])
+
+
+@pytest.mark.parametrize("name", ["/vsicurl/http://{}/cog.tif?sig=1&x=2", "/vsis3/bucket/cog.tif"])
+def test_of_a_sheet_with_a_mask_far_away_only_the_overview_is_fetched(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    known = rng.random((1024, 1024)) < 0.5
+    plain = sheet(tmp_path / "bucket" / "a.tif", rng.integers(1, 255, (3, 1024, 1024), np.uint8), mask=known)
+    path = plain.with_name("cog.tif")
+    copy(plain, path, driver="COG", blocksize=128, overview_resampling="average")
+    local = the_sheet(path)
+    with serving(tmp_path) as server:
+        host = f"127.0.0.1:{server.port}"
+        said = {"AWS_S3_ENDPOINT": host, "AWS_HTTPS": "NO", "AWS_VIRTUAL_HOSTING": "FALSE"}
+        for setting, value in {**said, "HOME": str(tmp_path)}.items():
+            monkeypatch.setenv(setting, value)
+        remote = replace(local, path=name.format(f"{host}/bucket"))
+        with reading_environment(), open_sheet(remote, 8.0, MOST) as opened:
+            assert opened.scale == 8
+            got = opened.read(PixelBox(0, 0, 128, 128))
+        assert server.body_bytes < path.stat().st_size / 8
+    with reading_environment(), open_sheet(local, 8.0, MOST) as opened:
+        assert np.array_equal(got, opened.read(PixelBox(0, 0, 128, 128)))
 
 
 @pytest.mark.parametrize("factor", [2, 3, 7])

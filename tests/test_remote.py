@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import time
 import warnings
@@ -240,6 +241,12 @@ def test_what_may_pass_is_asked_for_again(served: Served, fault: Reply) -> None:
     assert served.asked("/x") == 3
 
 
+def test_what_is_packed_all_the_same_is_unpacked(served: Served) -> None:
+    served.always["/x"] = Reply(200, gzip.compress(b"whole"), {"Content-Encoding": "gzip"})
+    whole, head = fetched([Ask(served.url("x")), Ask(served.url("x"), method="HEAD")], QUICK)
+    assert (whole.body, head.status, head.body) == (b"whole", 200, b"")
+
+
 def test_the_wait_that_a_server_asks_for_is_kept(served: Served) -> None:
     served.faults["/x"] = [Reply(429, headers={"Retry-After": "1000"})]
     served.always["/x"] = Reply(200, b"whole")
@@ -256,7 +263,19 @@ def test_the_wait_that_a_server_asks_for_is_kept(served: Served) -> None:
         (Reply(200, b"x" * 100, pause_s=0.2), "no whole answer within 1 s", 3),
         (Reply(200, b"x" * 200_000), "an answer of more than 100,000 bytes", 1),
         (Reply(302, headers={"Location": "/x"}), "redirected again and again", 4),
-        (Reply(302, headers={"Location": "file:///etc/passwd"}), "another kind of address", 1),
+        (Reply(302, headers={"Location": "file:///etc/passwd"}), "no web address", 1),
+        (Reply(302, headers={"Location": "http://127.0.0.1:99999/"}), "no web address", 1),
+        (Reply(302, headers={"Location": "http://xn--/"}), "no web address", 1),
+        (
+            Reply(200, gzip.compress(bytes(200_000)), {"Content-Encoding": "gzip"}),
+            "an answer of more than 100,000 bytes",
+            1,
+        ),
+        (
+            Reply(200, gzip.compress(gzip.compress(b"x")), {"Content-Encoding": "gzip, gzip"}),
+            "an answer packed as 'gzip, gzip'",
+            1,
+        ),
     ],
 )
 def test_what_does_not_pass_is_told_in_one_line(served: Served, fault: Reply, why: str, asked: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -340,12 +341,58 @@ def test_a_zoom_that_the_server_has_not() -> None:
         planned_download(source("xyz:USGS.USImagery", zoom=21), grid, 256)
 
 
-def test_a_server_without_any_picture_of_the_region() -> None:
+def test_a_server_without_any_picture_of_the_region(cache: Path) -> None:
     with serving(lambda z, x, y: status(404)) as server, pytest.raises(SourceError) as error:
         served_sheets(source(server.template), grid_of_zoom(BOX, 16), 256, silent)
     assert str(error.value) == (
-        f"{server.template} has no picture of the region at zoom 16; check the region or set another zoom"
+        f"{server.template} has no picture of the region at zoom 16; check the region or set another zoom, "
+        "or `tms`: rows may count from the other end; to ask again delete "
+        f"{next(cache.rglob('*.mbtiles'))}"
     )
+
+
+def test_where_the_address_says_how_rows_count_they_are_not_doubted() -> None:
+    with serving(lambda z, x, y: status(404)) as server, pytest.raises(SourceError) as error:
+        served_sheets(source(f"{server.address}/{{z}}/{{x}}/{{-y}}"), grid_of_zoom(BOX, 16), 256, silent)
+    assert "check the region or set another zoom; to ask again delete " in str(error.value)
+
+
+def test_an_address_that_is_none_is_told_without_its_secrets() -> None:
+    with pytest.raises(SourceError) as error:
+        served_sheets(source(f"http://[x/{{z}}/{{x}}/{{y}}?key={KEY}"), grid_of_zoom(BOX, 16), 256, silent)
+    assert str(error.value) == "http://[x/{z}/{x}/{y} is no address; check its host"
+
+
+def test_a_host_of_the_environment_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOST", f"[{KEY}")
+    with pytest.raises(SourceError) as error:
+        served_sheets(source("http://${HOST}/{z}/{x}/{y}"), grid_of_zoom(BOX, 16), 256, silent)
+    assert str(error.value) == (
+        "http://${HOST}/{z}/{x}/{y}, filled from the environment, is no http or https address; check its value"
+    )
+
+
+@pytest.mark.parametrize(
+    "damage", ["UPDATE tiles SET tile_data = substr(tile_data, 1, 200)", "DELETE FROM tiles"]
+)
+def test_a_cache_whose_tiles_are_damaged_is_mended(cache: Path, damage: str) -> None:
+    grid = grid_of_zoom(BOX, 16)
+    told = f"{grid.size} tiles of the cache were damaged and have to be fetched anew"
+    with serving(made_up()) as server:
+        before = served_sheets(source(server.template), grid, 256, silent)
+        (file,) = cache.rglob("*.mbtiles")
+        with sqlite3.connect(file) as database:
+            database.execute(damage)
+        plan = planned_download(source(server.template), grid, 256)
+        assert plan.kept < grid.size
+        assert told in plan.terms
+        with sqlite3.connect(file) as database:
+            database.execute(damage)
+        after = served_sheets(source(server.template), grid, 256, silent)
+        assert after.found == before.found
+        assert after.notes[0] == before.notes[0]
+    with rasterio.open(after.found[0].path) as sheet:
+        assert (sheet.read(4) == 255).all()
 
 
 # --- what a download would take
@@ -358,15 +405,18 @@ def test_a_plan_counts_tiles_and_bytes_from_a_sample() -> None:
         plan = planned_download(source(server.template), grid, 256)
         assert (plan.source, plan.tiles, plan.kept) == (server.template, grid.size, 8)
         assert plan.bytes == (grid.size - 8) * size
+        assert (plan.left, plan.rate_per_s) == (grid.size - 8, 1000.0)
+        assert plan.minutes == pytest.approx((grid.size - 8) / 60_000)
         assert plan.terms == (
             "a few tiles all over the region were fetched to learn their bytes, and are kept",
         )
         assert server.asked.total() == 8
         assert len({x for _, x, _ in server.asked}) > 3
+        assert len({y for _, _, y in server.asked}) > 3
         served_sheets(source(server.template), grid, 256, silent)
         assert server.asked.total() == grid.size
         whole = planned_download(source(server.template), grid, 256)
-    assert (whole.kept, whole.bytes, whole.terms) == (grid.size, 0, ())
+    assert (whole.kept, whole.left, whole.bytes, whole.minutes, whole.terms) == (grid.size, 0, 0, 0.0, ())
 
 
 def test_a_plan_of_what_is_there_asks_nothing() -> None:
@@ -383,21 +433,25 @@ def test_a_plan_asks_for_leave_too() -> None:
 
 def test_without_a_contact_it_is_said_how_to_give_one(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = grid_of_zoom(BOX, 16)
-    said: set[str] = set()
+    said: list[tuple[int, str]] = []
     advice = "no contact is sent; set ROADRISK_CONTACT to your e-mail or web address"
     with serving(made_up()) as server:
         found = served_sheets(
-            source(server.template), grid, 256, lambda stage, done, total, note="": said.add(note)
+            source(server.template), grid, 256, lambda stage, done, total, note="": said.append((done, note))
         )
-        assert said == {""}
+        assert {note for _, note in said} == {""}
         monkeypatch.delenv("ROADRISK_CONTACT")
         other = source(server.template.replace("png", "jpg"))
         assert planned_download(other, grid, 256).terms[-1] == advice
-        served_sheets(other, grid, 256, lambda stage, done, total, note="": said.add(note))
+        said.clear()
+        again = served_sheets(other, grid, 256, lambda stage, done, total, note="": said.append((done, note)))
     assert server.agents == {
         "roadrisk/0.1.0 (+tests@example.org)",
         "roadrisk/0.1.0 (+roadway-risk maps; no contact given)",
     }
-    assert said == {"", advice}
+    # beside the bar only until the first answer
+    assert said[0] == (0, "no ROADRISK_CONTACT is set")
+    assert {note for done, note in said if done} == {""}
+    assert advice not in " ".join(again.notes)
     # what is stored of the source does not depend on who asks
     assert found.notes == (f"{server.template}: {grid.size} tiles of zoom 16, 256 px",)

@@ -51,6 +51,27 @@ def test_an_index_says_and_the_region_file_says_the_rest(tmp_path: Path) -> None
     }
 
 
+def test_sheets_of_one_name_in_two_folders(tmp_path: Path) -> None:
+    for year in ("2019", "2021"):
+        sheet(tmp_path / year / "m_1.tif")
+    rows = ["D:\\naip\\2021\\M_1.TIF", "2019/m_1.tif", "2019/m_1"]
+    said = index(tmp_path / "index.csv", FileName=rows, SrcImgDate=["2021-06-01", "2019-06-01", "2019-06-03"])
+    sheets = found([f"{tmp_path}/*/m_1.tif"], index=said)
+    assert [one.taken for one in sheets] == [("2019-06-01", "2019-06-03"), ("2021-06-01", "2021-06-01")]
+
+
+def test_a_sheet_of_which_two_rows_may_tell_is_told(tmp_path: Path) -> None:
+    path = sheet(tmp_path / "naip" / "m_1.tif")
+    rows = ["2019/m_1.tif", "2021/m_1.tif"]
+    said = index(tmp_path / "index.csv", FileName=rows, SrcImgDate=["2019-06-01", "2021-06-01"])
+    with pytest.raises(SourceError) as error:
+        found([path], index=said)
+    assert str(error.value) == (
+        f"{tmp_path}/index.csv has 2019/m_1 and 2021/m_1, and either may be {str(path)[:-4].lower()}; write the "
+        "sheets' own folders into FileName"
+    )
+
+
 def test_the_newest_is_seen_whatever_its_name(tmp_path: Path) -> None:
     for name in ("a.tif", "b.tif", "c.tif"):
         sheet(tmp_path / name)

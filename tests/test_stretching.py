@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from affine import Affine
-from sheets import GRID, PLACE, found, sheet
+from sheets import GRID, PLACE, RGBA, found, sheet
 
 from roadrisk.errors import SourceError
 from roadrisk.imagery.finding import found_views
@@ -57,6 +57,38 @@ def test_nodata_does_not_count(tmp_path: Path) -> None:
     assert measured_stretch(found([path]).found, GRID)[0][0] > 300
 
 
+@pytest.mark.parametrize("hidden", [0, 1, 32767])
+def test_what_alpha_hides_does_not_count(tmp_path: Path, hidden: int) -> None:
+    pixels = np.concatenate([ramp(), np.full((1, SIDE, SIDE), 65535, np.uint16)])
+    pixels[:3, :100] = 0
+    pixels[3, :100] = hidden
+    path = sheet(tmp_path / "a.tif", pixels, colours=RGBA)
+    assert measured_stretch(found([path]).found, GRID)[0][0] > 300
+
+
+@pytest.mark.parametrize(
+    ("dtype", "most", "opaque"),
+    [("uint16", 255, 65535), ("int16", 255, 32767), ("uint32", 1, 255), ("float32", 1, 255)],
+)
+def test_an_alpha_that_hides_all_is_told(tmp_path: Path, dtype: str, most: int, opaque: int) -> None:
+    pixels = np.concatenate([ramp(dtype), np.full((1, SIDE, SIDE), most, dtype)])
+    path = sheet(tmp_path / "a.tif", pixels, colours=RGBA)
+    with pytest.raises(SourceError) as caught:
+        measured_stretch(found([path]).found, GRID)
+    assert str(caught.value) == (
+        f"{path} has an alpha band of at most {most}, and in its pixels of {dtype} {opaque} is opaque; write "
+        f"it anew: gdal_translate -scale_4 0 {most} 0 {opaque} {path} opaque.tif"
+    )
+
+
+def test_a_sheet_that_shows_nothing_in_the_region_is_no_fault(tmp_path: Path) -> None:
+    pixels = np.concatenate([ramp(), np.zeros((1, SIDE, SIDE), np.uint16)])
+    sheet(tmp_path / "a.tif", pixels, colours=RGBA)
+    pixels[3] = 65535
+    seen = sheet(tmp_path / "b.tif", pixels, colours=RGBA)
+    assert measured_stretch(found([tmp_path]).found, GRID) == measured_stretch(found([seen]).found, GRID)
+
+
 def test_nan_does_not_count(tmp_path: Path) -> None:
     pixels = ramp("float32")
     pixels[0, 0, 0] = np.nan
@@ -102,3 +134,19 @@ def test_the_order_and_the_number_of_sheets_do_not_matter(tmp_path: Path) -> Non
         place: Any = PLACE @ Affine.translation(half * 100, 0)
         sheet(tmp_path / f"halves/{name}.tif", pixels[:, :, cols], place)
     np.testing.assert_allclose(measured_stretch(found([tmp_path / "halves"]).found, GRID), whole)
+
+
+def test_a_damaged_sheet_does_not_stop_the_others(tmp_path: Path) -> None:
+    sheet(tmp_path / "a.tif", np.full((1, SIDE, SIDE), 100, np.uint16))
+    beside = Affine(1, 0, GRID.bounds.left + SIDE, 0, -1, GRID.bounds.top)
+    damaged = sheet(tmp_path / "b.tif", ramp(), beside, compress="deflate")
+    sheets = found([tmp_path])
+    with damaged.open("r+b") as file:
+        file.seek(damaged.stat().st_size // 2)
+        file.write(b"\xff" * 5000)
+    assert measured_stretch(sheets.found, GRID) == ((100, 101),) * 3
+    with pytest.raises(SourceError) as caught:
+        measured_stretch([s for s in sheets if s.path == str(damaged)], GRID)
+    assert str(caught.value).startswith(
+        f"{damaged} cannot be read for its stretch; replace it or leave it out of --imagery ("
+    )

@@ -25,6 +25,7 @@ from roadrisk.imagery.tiles.tile_cache import (
     being_filled,
     bytes_of_answers,
     cache_path,
+    forget_damaged,
     keep,
     kept,
     opened_cache,
@@ -91,28 +92,28 @@ def test_it_is_mbtiles_with_a_table_of_what_was_asked(tmp_path: Path) -> None:
 
 def test_its_place_says_the_host_and_never_more_than_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    template = "https://{s}.tiles.example:8080/{z}/{x}/{y}.png?key=${KEY}"
-    path = cache_path(template, 17, (256, False))
+    name, template = "tiles.example:8080", "https://{s}.tiles.example:8080/{z}/{x}/{y}.png?key=${KEY}"
+    path = cache_path(name, 17, (template, 256, False))
     assert path.parent == Path("/somewhere/roadrisk/tiles")
     assert path.name.startswith("tiles.example_8080-z17-")
     assert path.suffix == ".mbtiles"
     monkeypatch.setenv("KEY", "secret")
-    assert cache_path(template, 17, (256, False)) == path
+    assert cache_path(name, 17, (template, 256, False)) == path
     others = [
-        (template, 18, (256, False)),
-        (template + "&v=2", 17, (256, False)),
-        (template, 17, (512, False)),
+        (name, 18, (template, 256, False)),
+        (name, 17, (template + "&v=2", 256, False)),
+        (name, 17, (template, 512, False)),
     ]
     assert len({path, *(cache_path(*other) for other in others)}) == 4
     # the standard says a relative one counts as none
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
     monkeypatch.setenv("HOME", "/home/me")
-    assert cache_path(template, 17, ()).parent == Path("/home/me/.cache/roadrisk/tiles")
+    assert cache_path(name, 17, ()).parent == Path("/home/me/.cache/roadrisk/tiles")
     monkeypatch.setenv("XDG_CACHE_HOME", "/what?")
     with pytest.raises(
         SourceError, match=r"^the cache cannot lie in /what\?; set XDG_CACHE_HOME to a folder"
     ):
-        cache_path(template, 17, ())
+        cache_path(name, 17, ())
 
 
 spans = st.lists(
@@ -262,6 +263,35 @@ def test_a_cache_where_no_folder_can_be(tmp_path: Path) -> None:
         f"the cache {tmp_path}/file/tiles/a.mbtiles fails (Not a directory); make room, or set XDG_CACHE_HOME to "
         "another folder"
     )
+
+
+@pytest.mark.parametrize(
+    ("damage", "places"),
+    [
+        ("UPDATE tiles SET tile_data = substr(tile_data, 1, 200) WHERE tile_column = 3", [(3, 2), (3, 3)]),
+        ("UPDATE tiles SET tile_data = zeroblob(length(tile_data)) WHERE tile_row = 29", [(3, 2), (4, 2)]),
+        ("UPDATE tiles SET tile_data = 'text' WHERE tile_column = 3", [(3, 2), (3, 3)]),
+        ("DELETE FROM tiles WHERE tile_column = 4", [(4, 2)]),
+        # where the server has none
+        ("UPDATE tiles SET tile_column = 5 WHERE tile_column = 3", [(3, 2), (5, 2), (3, 3)]),
+    ],
+)
+def test_what_is_damaged_is_asked_for_again(
+    tmp_path: Path, damage: str, places: list[tuple[int, int]]
+) -> None:
+    answers, tiles = [answer(3, 2), answer(4, 2), Answer(5, 2, 404), answer(3, 3)], rows(2, (3, 6), (3, 4))
+    with opened(tmp_path / "a.mbtiles") as cache:
+        keep(cache, *answers, answer(9, 2))
+        assert forget_damaged(cache, tiles) == 0
+        before = kept(cache, tiles)
+        cache.database.execute(damage)
+        cache.database.execute("UPDATE tiles SET tile_data = x'00' WHERE tile_column = 9")
+        assert forget_damaged(cache, tiles) == len(places)
+        xs, ys = unasked(cache, tiles)
+        assert list(zip(xs.tolist(), ys.tolist(), strict=True)) == places
+        keep(cache, *(one for one in answers if (one.x, one.y) in places))
+        assert forget_damaged(cache, tiles) == 0
+        assert kept(cache, tiles) == before
 
 
 # --- several runs

@@ -12,7 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+from affine import Affine
 from conftest import Run
+from file_server import serving
+from sheets import scene, sheet
 
 from roadrisk.dataset import Dataset
 from roadrisk.errors import DatasetError, ModelError, RegionError, SourceError, UsageError
@@ -370,3 +373,21 @@ def test_info_tells_of_dates_stretch_and_failures(
     assert f"aerial: taken 2019-04-01 to 2019-05-02, known of {seen:,} tiles" in said
     assert any(line.startswith("aerial: stretched to 8 bit from ") for line in said)
     assert any("tiles failed" in line for line in said)
+
+
+def test_a_picture_that_shows_nothing_of_the_region_is_told(metro: Metro, tmp_path: Path) -> None:
+    west, south, east, north = metro.bbox
+    place = Affine((east - west) / 500, 0, west + 360, 0, -(north - south) / 500, north)
+    path = sheet(tmp_path / "a.tif", scene(500, 500), place, "EPSG:4326")
+    tiled = tile(with_imagery(metro, {"path": str(path)}), tmp_path / "d", workers=1)
+    told = "aerial: no tile shows anything: where they meet the grid, the sheets are blank or transparent"
+    assert told in tiled.lines()
+
+
+def test_a_dry_run_leaves_an_archive_elsewhere_alone(metro: Metro, tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        region = with_imagery(metro, {"path": served.url("a.pmtiles?sig=s3cr3t")})
+        said = tile_plan(region, workers=1).lines()
+    assert not served.requests
+    assert said[1].endswith("a.pmtiles: what the region needs of it is fetched when it is tiled")
+    assert "s3cr3t" not in "".join(said)

@@ -448,6 +448,32 @@ def test_a_pixel_is_known_when_half_of_it_is(tmp_path: Path) -> None:
 # --- dates
 
 
+@pytest.mark.parametrize(("pixel", "share"), [(0.1, 0.3), (1.0, 0.3), (0.1, 0.4)])
+def test_what_two_sheets_know_of_a_pixel_both_is_known_once(
+    tmp_path: Path, pixel: float, share: float
+) -> None:
+    """Two pictures of one place end in the same part of a pixel; one that goes on from there is another part."""
+    width = round((20 + share) / pixel)
+    across = Affine.scale((20 + share) / width / pixel, 1)
+    for n in range(2):
+        size = (3, round(64 / pixel), width)
+        sheet(tmp_path / f"{n}.tif", np.full(size, 50 + n, np.uint8), at(0, 0, pixel) @ across, "EPSG:32619")
+    once, twice = painted([tmp_path / "0.tif"]), painted([tmp_path / "0.tif", tmp_path / "1.tif"])
+    assert np.array_equal(twice.picture.valid, once.picture.valid)
+    beside = np.full((3, round(64 / pixel), round(0.4 / 0.1)), 90, np.uint8)
+    sheet(tmp_path / "2.tif", beside, at(20 + share, 0, pixel) @ Affine.scale(0.1 / pixel, 1), "EPSG:32619")
+    beyond = painted([tmp_path / f"{n}.tif" for n in range(3)]).picture.valid
+    assert beyond[:64, 20].all()
+    assert not once.picture.valid[:64, 20].any()
+    assert not beyond[:, 21:].any()
+
+
+@pytest.mark.parametrize("pixel", [1e-8, 0.001])
+def test_a_sheet_of_less_than_a_sixteenth_of_a_pixel_is_not_looked_at(tmp_path: Path, pixel: float) -> None:
+    speck = sheet(tmp_path / "a.tif", np.full((3, 100, 100), 9, np.uint8), at(30, 30, pixel), "EPSG:32619")
+    assert not painted([speck]).picture.valid.any()
+
+
 def dated(path: Path, taken: Dates | None) -> Sheet:
     return replace(found([path], SMALL, TILE).found[0], taken=taken)
 

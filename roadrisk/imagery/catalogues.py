@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from roadrisk.errors import SourceError
 from roadrisk.grid import Grid, LngLatBbox, transformer
@@ -22,7 +22,7 @@ SCHEME = "stac:"
 KEYS = ("collections", "datetime", "cloud_cover", "asset")
 OUTLINE_POINTS = 21
 RASTER_TYPES = ("image/tiff", "image/jp2", "image/vnd.stac.geotiff", "application/x-geotiff")
-RASTER_ENDINGS = (".tif", ".tiff", ".jp2", ".vrt")
+RASTER_ENDINGS = (".tif", ".tiff", ".jp2")
 BESIDE = {"thumbnail", "overview", "metadata", "cloud", "cloud-shadow", "data-mask"}
 USUAL = ("image", "visual", "data")
 MAKERS = {"producer", "licensor", "processor"}
@@ -218,8 +218,8 @@ def _is_raster(asset: Document) -> bool:
     if BESIDE & set(asset.get("roles") or []):
         return False
     kind = str(asset.get("type") or "").lower()
-    ending = urlsplit(str(asset.get("href"))).path.lower()
-    return kind.startswith(RASTER_TYPES) or ending.endswith(RASTER_ENDINGS)
+    path = re.split(r"[?#]", str(asset.get("href")))[0].lower()
+    return kind.startswith(RASTER_TYPES) or path.endswith(RASTER_ENDINGS)
 
 
 def _notes(name: str, clear: Sequence[Item], items: Items, search: Search) -> tuple[str, ...]:
@@ -245,7 +245,7 @@ def _notes(name: str, clear: Sequence[Item], items: Items, search: Search) -> tu
 
 
 def _licence(collection: Document) -> str:
-    links = [link.get("href") for link in collection.get("links", []) if link.get("rel") == "license"]
+    links = [link.get("href") for link in collection.get("links") or [] if link.get("rel") == "license"]
     name = str(collection.get("license") or "")
     # these names only say that the terms stand elsewhere
     return str(links[0]) if links and name in ("", "proprietary", "various", "other") else name

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from itertools import takewhile
+from pathlib import PurePosixPath
 
 import pandas as pd
 
@@ -23,19 +24,26 @@ def dated(source: ImagerySource, given: Sequence[Given]) -> list[Given]:
 
     Raises
     ------
-    SourceError : the index cannot be read, or names none of the sheets.
+    SourceError : the index cannot be read, names none of the sheets, or has rows of several sheets for one.
     """
     index = indexed_dates(source.index) if source.index else {}
+    rows: dict[str, list[str]] = {}
+    for name in index:
+        rows.setdefault(_stem(name), []).append(name)
     whole: Dates | None = None
     if source.taken is not None:
         whole = source.taken[0].isoformat(), source.taken[1].isoformat()
-    if source.index and given and not any(sheet_name(one.path) in index for one in given):
+    named = [_row(sheet_name(one.path), rows, source.index) for one in given]
+    if source.index and given and not any(named):
         raise SourceError(
-            f"{source.index.path} names none of the sheets of {source.path}: it has "
-            f"{min(index, default='none')}, they are {sheet_name(given[0].path)}; name its column of file "
-            "names with index.name"
+            f"{source.index.path} names none of the sheets of {public_name(source.path)}: it has "
+            f"{min(index, default='none')}, they are {_stem(sheet_name(given[0].path))}; name its column of "
+            "file names with index.name"
         )
-    return [replace(one, taken=one.taken or index.get(sheet_name(one.path)) or whole) for one in given]
+    return [
+        replace(one, taken=one.taken or (index[row] if row else whole))
+        for one, row in zip(given, named, strict=True)
+    ]
 
 
 def indexed_dates(index: SheetIndex) -> dict[str, Dates]:
@@ -56,22 +64,44 @@ def indexed_dates(index: SheetIndex) -> dict[str, Dates]:
     for name, day in zip(names, days, strict=True):
         if name is None or day == "NaT":
             continue
-        stem = sheet_name(name)
-        first, last = dates.get(stem, (day, day))
-        dates[stem] = min(first, day), max(last, day)
+        sheet = sheet_name(name)
+        first, last = dates.get(sheet, (day, day))
+        dates[sheet] = min(first, day), max(last, day)
     return dates
 
 
 def sheet_name(path: str) -> str:
-    """The name by which a sheet and its row in an index know each other.
+    r"""The name by which a sheet and its row in an index know each other: folders too, where there are any.
 
-    >>> sheet_name("/vsicurl/https://a.example/naip/M_4209_SW.TIF"), sheet_name("m_4209_sw")
-    ('m_4209_sw', 'm_4209_sw')
+    >>> sheet_name("/vsicurl/https://a.example/2021/M_4209_SW.TIF"), sheet_name("2021\\m_4209_sw")
+    ('https:/a.example/2021/m_4209_sw', '2021/m_4209_sw')
     """
-    name = Path(public_name(path).replace("\\", "/")).name.lower()
+    name = PurePosixPath(public_name(path).replace("\\", "/")).as_posix().lower()
     for suffix in (".tif", ".tiff", ".jp2", ".sid", ".jpg", ".png", ".img", ".vrt"):
         name = name.removesuffix(suffix)
     return name
+
+
+def _row(sheet: str, rows: Mapping[str, list[str]], index: SheetIndex | None) -> str | None:
+    """The row of a sheet: of its name, and of those the one that shares most of its folders."""
+    shared = {row: _shared(sheet, row) for row in rows.get(_stem(sheet), [])}
+    best = [row for row in shared if shared[row] == max(shared.values())]
+    if index and len(best) > 1:
+        raise SourceError(
+            f"{index.path} has {best[0]} and {best[1]}, and either may be {sheet}; write the sheets' own "
+            f"folders into {index.name}"
+        )
+    return best[0] if best else None
+
+
+def _shared(a: str, b: str) -> int:
+    """How many of the last parts of two names are the same."""
+    pairs = zip(reversed(a.split("/")), reversed(b.split("/")), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def _days(values: pd.Series, index: SheetIndex) -> list[str]:

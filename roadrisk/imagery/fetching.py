@@ -120,10 +120,10 @@ async def _once(client: httpx.AsyncClient, ask: Ask, manners: Manners) -> Fetche
                         return await _read(response, manners)
                     address = address.join(response.headers.get("location", ""))
             return _Failure("redirected again and again", passing=False)
+    except (httpx.ConnectError, httpx.ConnectTimeout):
+        return _Failure("no connection")
     except (TimeoutError, httpx.TimeoutException):
         return _Failure(f"no whole answer within {manners.answer_s:g} s")
-    except httpx.ConnectError:
-        return _Failure("no connection")
     except httpx.TransportError:
         return _Failure("the connection broke off")
     except httpx.RequestError:

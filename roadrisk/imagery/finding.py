@@ -22,7 +22,7 @@ from roadrisk.imagery.dates import dated
 from roadrisk.imagery.given import Given, GivenSheets
 from roadrisk.imagery.headers import LATTICE, Header, header_of, meeting, sheet_of
 from roadrisk.imagery.identities import remote_identity
-from roadrisk.imagery.names import gdal_name, public_name
+from roadrisk.imagery.names import gdal_name, is_remote, public_name
 from roadrisk.imagery.remote import REMOTE_OPTIONS
 from roadrisk.imagery.sheets import Sheet, Sheets, Stretch
 from roadrisk.imagery.stretching import stretched
@@ -66,7 +66,7 @@ def found_sheets(
 
     What a tile server or an archive has over the grid is fetched into the cache first. Files that go beside
     a picture (`.aux.xml`, `.tfw`, `.ovr`, ...) are passed over in a folder or a pattern. Every sheet is
-    opened once, for its header.
+    opened once, for its header. What is said of a sheet that several sources name is what the first says.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def found_sheets(
     sheets: dict[str, Sheet] = {}
     for source, some in zip(sources, given, strict=True):
         for sheet in _opened(source, some.found, grid, progress):
-            sheets.setdefault(sheet.path, sheet)
+            sheets.setdefault(_spelled_once(sheet.path), sheet)
     ordered = sorted(sheets.values(), key=lambda sheet: (sheet.taken[1] if sheet.taken else "", sheet.path))
     inside = tuple(sheet for sheet in ordered if meeting(sheet.bounds, grid.bounds) is not None)
     if not inside:
@@ -98,10 +98,11 @@ def found_sheets(
 
 def given_sheets(source: ImagerySource, grid: Grid, tile_size: int, progress: Progress) -> GivenSheets:
     """The sheets of one source by their names, in the form that the source has."""
-    if is_catalogue(source.path):
-        return catalogue_sheets(source, grid, progress)
     if is_server(source.path):
         return served_sheets(source, grid, tile_size, progress)
+    _check_filled(source.path)
+    if is_catalogue(source.path):
+        return catalogue_sheets(source, grid, progress)
     if is_archive(source.path):
         return archived_sheets(source, grid, tile_size, progress)
     return GivenSheets(tuple(Given(path) for path in _expanded(source.path)))
@@ -119,7 +120,7 @@ def _opened(source: ImagerySource, given: Sequence[Given], grid: Grid, progress:
         headers = pool.map(partial(_header, source=source), described)
         sheets = []
         for number, (one, header) in enumerate(zip(described, headers, strict=True), start=1):
-            sheets.append(sheet_of(header, one, grid))
+            sheets.append(sheet_of(header, _with_beside(one, header.files), grid))
             progress(f"open {source.view}", number, len(given))
     return sheets
 
@@ -136,11 +137,39 @@ def _header(given: Given, source: ImagerySource) -> Header:
 
 
 def _identified(given: Given) -> Given:
-    if given.identity is not None:
+    if given.identity is not None and not is_remote(given.path):
         return given
+    known = given.identity or {}
     file = Path(given.path)
-    known = identity_of(file, hashed=False) if file.is_file() else remote_identity(given.path)
+    known |= identity_of(file, hashed=False) if file.is_file() else remote_identity(given.path)
     return replace(given, identity=known)
+
+
+def _with_beside(given: Given, files: Sequence[str]) -> Given:
+    """The same sheet, known by everything it consists of: a world file, a mask, what lies below a VRT."""
+    if given.identity is None or "mtime_ns" not in given.identity:
+        return given
+    others = sorted(set(files) - {given.path})
+    beside = [
+        identity_of(Path(file), hashed=False) if Path(file).is_file() else {"path": public_name(file)}
+        for file in others
+    ]
+    return replace(given, identity={**given.identity, **({"beside": beside} if beside else {})})
+
+
+def _spelled_once(path: str) -> str:
+    """A file's one name, whatever links or folders lead to it."""
+    file = Path(path)
+    return str(file.resolve()) if file.is_file() else path
+
+
+def _check_filled(path: str) -> None:
+    """Nothing, if an address needs nothing of the environment: only a tile's is filled from it."""
+    if "://" in path and "${" in path:
+        raise SourceError(
+            f"{public_name(path)} has a ${{NAME}} that only the address of a tile server is filled with; let "
+            "the shell fill it in"
+        )
 
 
 def _check_depth(sheets: Sequence[Sheet]) -> None:

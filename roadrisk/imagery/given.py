@@ -47,8 +47,9 @@ class Download:
     Parameters
     ----------
     tiles : of the server, over the whole grid.
-    kept : how many of them the cache has already.
+    kept : how many of them the cache has, samples included.
     bytes : of those that it has not, about.
+    rate_per_s : tiles asked for a second, at most.
     terms : the provider's terms, a line a fact.
     """
 
@@ -56,4 +57,15 @@ class Download:
     tiles: int
     kept: int
     bytes: int
+    rate_per_s: float
     terms: tuple[str, ...]
+
+    @property
+    def left(self) -> int:
+        """Number of tiles to ask for."""
+        return self.tiles - self.kept
+
+    @property
+    def minutes(self) -> float:
+        """What asking for them takes at the least."""
+        return self.left / self.rate_per_s / 60

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from affine import Affine
 from pyproj import Transformer
+from pyproj.exceptions import ProjError
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
@@ -23,6 +26,13 @@ RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 BLACK_AND_WHITE = {0: (0, 0, 0, 255), 1: (255, 255, 255, 255)}
 STRETCHED = ("uint16", "int16", "uint32", "int32", "float32", "float64")
 LATTICE = 21
+# files and names by which GDAL's own drivers ask a server
+SERVICE = re.compile(
+    r"\s*(?:<(?:GDAL_WMS|GDAL_WMTS|WCS_GDAL|WMS_Capabilities|WMT_MS_Capabilities|Capabilities)\b"
+    r"|(?:WMS|WMTS|WCS|EEDA|EEDAI|PLMosaic|DAAS|STACIT|STACTA):)",
+    re.IGNORECASE,
+)
+HEAD_BYTES = 1000
 # a projected edge bows between lattice points by far less than this share of the sheet
 BOW = 0.002
 
@@ -34,6 +44,8 @@ class Header(NamedTuple):
     ----------
     crs : as WKT.
     to_crs : (px, py) -> (x, y) in `crs`.
+    files : names of GDAL's of everything it consists of, itself too: a world file, a mask, what lies below a
+        VRT.
     """
 
     path: str
@@ -43,6 +55,7 @@ class Header(NamedTuple):
     height: int
     dtype: str
     bands: Bands
+    files: tuple[str, ...]
 
 
 def header_of(path: str, chosen: tuple[int, ...] | None, leave_out: str) -> Header:
@@ -55,44 +68,56 @@ def header_of(path: str, chosen: tuple[int, ...] | None, leave_out: str) -> Head
 
     Raises
     ------
-    SourceError : not a raster, no CRS, no position, or bands that make no picture.
+    SourceError : not a raster, a server, no CRS, no position, or bands that make no picture.
     """
     name = public_name(path)
+    if _is_service(path):
+        raise SourceError(
+            f"{name} describes a server, which is asked in our own manners alone; give the address of its "
+            "tiles: https://HOST/{z}/{x}/{y}.png"
+        )
     try:
         with opened(path) as source:
             if source.crs is None:
                 raise SourceError(
                     f"{name} has no CRS; write it into the file: gdal_edit.py -a_srs EPSG:26986 {name}"
                 )
-            if source.transform.is_identity:
+            if source.transform.is_identity or not _is_place(source.transform):
                 raise SourceError(
                     f"{name} has no position; write it into the file: "
                     f"gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM {name}"
                 )
             bands = _bands(source, name, chosen)
-            dtype = source.dtypes[bands.colours[0] - 1]
             return Header(
                 path,
                 source.crs.to_wkt(),
                 source.transform,
                 source.width,
                 source.height,
-                dtype,
+                source.dtypes[bands.colours[0] - 1],
                 bands,
+                tuple(source.files),
             )
     except RasterioError as error:
-        detail = str(error).splitlines()[0]
+        detail = public_name(str(error).splitlines()[0])
         raise SourceError(f"{name} is not a raster that GDAL opens; {leave_out} ({detail})") from None
 
 
 def sheet_of(header: Header, given: Given, grid: Grid) -> Sheet:
-    """A sheet as the grid sees it."""
-    px, py = np.meshgrid(np.linspace(0, header.width, LATTICE), np.linspace(0, header.height, LATTICE))
-    x, y = _moved(header.to_crs, px.ravel(), py.ravel())
-    bounds = _box(*transformer(header.crs, grid.crs).transform(x, y))
-    lnglat = LngLatBbox(*_box(*transformer(header.crs, "EPSG:4326").transform(x, y)))
-    shared = meeting(bounds, grid.bounds)
-    pixel = _pixel_side(header, transformer(grid.crs, header.crs), shared) if shared else math.nan
+    """A sheet as the grid sees it.
+
+    Raises
+    ------
+    SourceError : nothing leads from its CRS to the grid's.
+    """
+    try:
+        bounds, lnglat, pixel = _seen(header, grid)
+    except ProjError as error:
+        detail = str(error).splitlines()[0]
+        raise SourceError(
+            f"{public_name(header.path)} has a CRS from which nothing leads to the region's; write the right "
+            f"one into the file: gdal_edit.py -a_srs EPSG:26986 {public_name(header.path)} ({detail})"
+        ) from None
     return Sheet(
         path=header.path,
         crs=header.crs,
@@ -109,6 +134,18 @@ def sheet_of(header: Header, given: Given, grid: Grid) -> Sheet:
     )
 
 
+def _seen(header: Header, grid: Grid) -> tuple[Bbox, LngLatBbox, float]:
+    """A sheet's boxes in the grid's CRS and in degrees, and the side of its pixel where it meets the grid."""
+    px, py = np.meshgrid(np.linspace(0, header.width, LATTICE), np.linspace(0, header.height, LATTICE))
+    x, y = _moved(header.to_crs, px.ravel(), py.ravel())
+    bounds = _box(*transformer(header.crs, grid.crs).transform(x, y))
+    lnglat = LngLatBbox(*_box(*transformer(header.crs, "EPSG:4326").transform(x, y)))
+    shared = meeting(bounds, grid.bounds)
+    if shared is None:
+        return bounds, lnglat, math.nan
+    return bounds, lnglat, _pixel_side(header, transformer(grid.crs, header.crs), shared)
+
+
 def meeting(a: Bbox, b: Bbox) -> Bbox | None:
     """What two boxes share, or None.
 
@@ -117,6 +154,23 @@ def meeting(a: Bbox, b: Bbox) -> Bbox | None:
     """
     shared = Bbox(max(a.left, b.left), max(a.bottom, b.bottom), min(a.right, b.right), min(a.top, b.top))
     return shared if shared.left < shared.right and shared.bottom < shared.top else None
+
+
+def _is_service(path: str) -> bool:
+    """Whether a name, or the file that it names, is for one of GDAL's drivers that ask servers."""
+    file = Path(path)
+    try:
+        with file.open("rb") as opened_file:
+            head = opened_file.read(HEAD_BYTES).decode("latin-1")
+    except OSError:
+        head = path
+    return SERVICE.match(re.sub(r"^\s*<\?xml.*?\?>", "", head)) is not None
+
+
+def _is_place(transform: Affine) -> bool:
+    """Whether pixels have an area."""
+    area = abs(transform.determinant)
+    return all(map(math.isfinite, transform)) and 0 < area < math.inf
 
 
 def _bands(source: Any, name: str, chosen: tuple[int, ...] | None) -> Bands:
@@ -131,7 +185,14 @@ def _bands(source: Any, name: str, chosen: tuple[int, ...] | None) -> Bands:
             f"{name} has pixels of type {' and '.join(sorted(dtypes))}; a picture has one of uint8, "
             f"{', '.join(STRETCHED)}: gdal_translate -ot Float32 {name} float.tif"
         )
-    palette = chosen is None and ColorInterp.palette in kinds and source.colormap(1) != BLACK_AND_WHITE
+    # of three bands one may have a palette, which is not theirs; GDAL knows some of other types than an index
+    palette = (
+        chosen is None
+        and len(colours) == 1
+        and kinds[colours[0] - 1] == ColorInterp.palette
+        and dtypes <= {"uint8", "uint16"}
+        and source.colormap(colours[0]) != BLACK_AND_WHITE
+    )
     if dtypes != {"uint8"}:
         return Bands(colours, alpha, white=0, palette=palette)
     bits = int(source.tags(colours[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
@@ -169,6 +230,8 @@ def _pixel_side(header: Header, to_sheet: Transformer, shared: Bbox) -> float:
     corners = to_sheet.transform(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
     px, py = _moved(to_pixels, *corners)
     area = (px[1] - px[0]) * (py[2] - py[0]) - (px[2] - px[0]) * (py[1] - py[0])
+    if not 0 < abs(area) < math.inf:
+        raise ProjError("the region's middle has no place in it")
     return float(1 / math.sqrt(abs(area)))
 
 

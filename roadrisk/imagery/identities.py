@@ -64,9 +64,15 @@ def web_address(path: str) -> str:
     """The address of a remote file by a name of GDAL's: an S3 file as it is asked for without a key.
 
     GDAL's settings for S3 are obeyed: `AWS_S3_ENDPOINT`, `AWS_HTTPS`, `AWS_VIRTUAL_HOSTING`, `AWS_REGION`.
+
+    Raises
+    ------
+    SourceError : it lies neither on the web nor on S3.
     """
     if path.startswith(CURL):
         return path.removeprefix(CURL)
+    if not path.startswith(S3):
+        raise SourceError(f"{public_name(path)} has no address of the web; give its https or s3 address")
     bucket, _, key = path.removeprefix(S3).partition("/")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     endpoint = os.environ.get("AWS_S3_ENDPOINT") or (

@@ -37,24 +37,29 @@ class Manners:
     ----------
     connections, rate_per_s : requests at a time and a second, at most.
     answer_s : in which one answer must be whole, from the look-up of its host's name to the last byte.
+    connect_s : of those, until there is a connection.
     tries : of a tile.
+    tries_at_first : of a tile while the server has answered for none.
     backoff_s : before the second try, doubled for each later one; half of it is up to chance.
     wait_at_most_s : of what a server asks to wait.
     bytes_at_most : of an answer, unpacked.
     redirects : that are followed.
-    alike_at_most : the first so many tiles fail in one way: the rest is not asked for.
+    alike_at_most : tiles that fail in one way before the server has answered for any, then the rest is not
+        asked for.
     failures_at_most : of tiles in all, then the rest is not asked for.
     """
 
     connections: int = 4
     rate_per_s: float = 10.0
     answer_s: float = 60.0
+    connect_s: float = 4.0
     tries: int = 5
+    tries_at_first: int = 3
     backoff_s: float = 1.0
     wait_at_most_s: float = 120.0
     bytes_at_most: int = 20 << 20
     redirects: int = 3
-    alike_at_most: int = 20
+    alike_at_most: int = 4
     failures_at_most: int = 200
 
 
@@ -133,18 +138,21 @@ async def client_of(manners: Manners) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"User-Agent": user_agent(), "Accept": "image/*", "Accept-Encoding": "identity"}
     limits = httpx.Limits(max_connections=manners.connections)
     # the time of an answer is kept for all of it, which httpx does only for each read
+    time_s = httpx.Timeout(None, connect=manners.connect_s)
     with unlogged():
-        async with httpx.AsyncClient(headers=headers, limits=limits, timeout=None) as client:  # noqa: S113
+        async with httpx.AsyncClient(headers=headers, limits=limits, timeout=time_s) as client:
             yield client
 
 
 def is_web(address: httpx.URL) -> bool:
-    """Whether an address can be asked: http or https, and a port that there is.
+    """Whether an address can be asked: http or https, and a host and a port that may be.
 
-    >>> [is_web(httpx.URL(text)) for text in ("https://a.example:443/", "ftp://a.example", "http://a:99999")]
+    >>> [is_web(httpx.URL(text)) for text in ("https://[::1]:443/", "ftp://a.example", "http://a:99999")]
     [True, False, False]
     """
-    return address.scheme in ("http", "https") and (address.port or 0) < 1 << 16
+    # half a bracket is escaped by httpx, as by no name of a host
+    may_be = not address.host.startswith("%") and (address.port or 0) < 1 << 16
+    return address.scheme in ("http", "https") and may_be
 
 
 async def body_of(response: httpx.Response, manners: Manners) -> bytes:

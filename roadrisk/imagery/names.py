@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, quote
 CURL, S3 = "/vsicurl/", "/vsis3/"
 # every folder of GDAL's that is another computer
 _ELSEWHERE = r"/vsi(?:curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(?:_streaming)?[/?]"
-_QUERY = re.compile(rf"((?:https?://|{_ELSEWHERE})[^\s?'\"<>]+)\?[^\s'\"<>)]*")
+_QUERY = re.compile(rf"((?:https?(?:://|%3A%2F%2F)|{_ELSEWHERE})[^\s?'\"<>]+)\?[^\s'\"<>)]*")
 # an address among options, of which any may be secret
 _OPTIONS = re.compile(r"/vsicurl(?:_streaming)?\?([^'\"<>\n]*)")
 _PREFIX = re.compile(r"/vsicurl/(?=https?:)")

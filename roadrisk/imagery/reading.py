@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+from xml.sax.saxutils import escape
 
 import cv2
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import MaskFlags
+from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from roadrisk.imagery.remote import REMOTE_OPTIONS, opened
-from roadrisk.imagery.sheets import Sheet
+from roadrisk.imagery.remote import REMOTE_OPTIONS, opened, opening_environment
+from roadrisk.imagery.sheets import Bands, Sheet
 
 # (H, W, 4) red, green, blue, and 255 where known; the colours are 0 where it is 0, and weighed by it between
 Weighed = NDArray[np.uint8]
@@ -27,7 +29,9 @@ CACHE_BYTES = 256 << 20
 SHRUNK_PX = 8_000_000
 # a pixel that is this much too coarse is still as fine as wanted: a sheet's pixel is not the same all over it
 AS_FINE = 1.02
-ALPHA_WHITE = {"uint16": 65535, "int16": 32767}
+OPAQUE = {"uint16": 65535, "int16": 32767}
+# what stands in the place of a mask
+MASKLESS = {MaskFlags.nodata, MaskFlags.alpha, MaskFlags.all_valid}
 
 
 class PixelBox(NamedTuple):
@@ -103,34 +107,14 @@ class OpenSheet:
         return np.asarray(cv2.resize(filed, size, interpolation=cv2.INTER_AREA), np.uint8)
 
     def _as_filed(self, box: PixelBox) -> Weighed:
-        bands, window = self.sheet.bands, Window(box.x0, box.y0, box.x1 - box.x0, box.y1 - box.y0)
-        wanted = [*bands.colours, bands.alpha] if bands.alpha else list(bands.colours)
-        values = self.source.read(wanted, window=window)
-        filed = values[: len(bands.colours)]
-        known = self._known(filed, window)
-        if bands.alpha:
-            known &= values[-1] > ALPHA_WHITE.get(self.source.dtypes[bands.alpha - 1], 255) // 2
+        window = Window(box.x0, box.y0, box.x1 - box.x0, box.y1 - box.y0)
+        filed = self.source.read(list(self.sheet.bands.colours), window=window)
+        known = seen(self.source, self.sheet.bands, filed, window=window)
         colours = self._colours(filed, known)
         weight = known.view(np.uint8) * np.uint8(255)
         if not known.all():
             colours = [np.asarray(cv2.copyTo(colour, weight), np.uint8) for colour in colours]
         return np.asarray(cv2.merge([*colours, weight]), np.uint8)
-
-    def _known(self, filed: NDArray[Any], window: Window) -> Mask:
-        """Where the file says there is a picture, alpha and palette apart."""
-        first = self.sheet.bands.colours[0]
-        flags = self.source.mask_flag_enums[first - 1]
-        if MaskFlags.nodata in flags:
-            known = np.zeros(filed.shape[1:], bool)
-            for band, values in zip(self.sheet.bands.colours, filed, strict=True):
-                known |= _differs(values, self.source.nodatavals[band - 1])
-        elif MaskFlags.alpha in flags or MaskFlags.all_valid in flags:
-            known = np.ones(filed.shape[1:], bool)
-        else:
-            known = self.source.read_masks(first, window=window) >= 128
-        if filed.dtype.kind == "f":
-            known &= np.isfinite(filed).all(axis=0)
-        return known
 
     def _colours(self, filed: NDArray[Any], known: Mask) -> list[NDArray[np.uint8]]:
         """Three times (H, W); a palette's transparent entries are taken from `known`."""
@@ -143,6 +127,38 @@ class OpenSheet:
             return [_stretched(band, *ends) for band, ends in zip(three, self.sheet.stretch, strict=True)]
         shown = filed if self.shades is None else self.shades[:, 0][filed]
         return [*shown] if len(shown) == 3 else [shown[0]] * 3
+
+
+def seen(source: Any, bands: Bands, filed: NDArray[Any], **where: Any) -> Mask:
+    """(H, W) where a sheet has a picture, its palette apart.
+
+    Parameters
+    ----------
+    filed : (C, H, W) its colours.
+    where : how they were read: the window, and the size it is read at.
+    """
+    first = bands.colours[0]
+    flags = set(source.mask_flag_enums[first - 1])
+    if MaskFlags.nodata in flags:
+        known = np.zeros(filed.shape[1:], bool)
+        for band, values in zip(bands.colours, filed, strict=True):
+            known |= _differs(values, source.nodatavals[band - 1])
+    elif flags & MASKLESS:
+        known = np.ones(filed.shape[1:], bool)
+    else:
+        known = source.read_masks(first, **where) >= 128
+    if bands.alpha:
+        # by itself: it may be of another type than the colours
+        known &= source.read(bands.alpha, **where) > opaque(source, bands.alpha) // 2
+    if filed.dtype.kind == "f":
+        known &= np.isfinite(filed).all(axis=0)
+    return known
+
+
+def opaque(source: Any, alpha: int) -> int:
+    """The value of an alpha band that hides all below it, as GDAL's warp has it: 255 for floats too."""
+    bits = source.tags(alpha, ns="IMAGE_STRUCTURE").get("NBITS")
+    return 2 ** int(bits) - 1 if bits else OPAQUE.get(source.dtypes[alpha - 1], 255)
 
 
 @contextmanager
@@ -163,9 +179,11 @@ def open_sheet(sheet: Sheet, scale: float, most: float) -> Iterator[OpenSheet]:
     ------
     RasterioError : GDAL cannot open it.
     """
-    with _at_level(sheet, scale) as source:
+    with _at_level(sheet, scale) as (source, negative):
         x_scale, y_scale = sheet.width / source.width, sheet.height / source.height
         factor = max(1, math.ceil(scale / math.sqrt(x_scale * y_scale) / most))
+        if negative and sheet.stretch is not None:
+            sheet = replace(sheet, stretch=tuple((white, black) for black, white in sheet.stretch))
         yield OpenSheet(
             sheet=sheet,
             source=source,
@@ -174,41 +192,62 @@ def open_sheet(sheet: Sheet, scale: float, most: float) -> Iterator[OpenSheet]:
             y_scale=y_scale * factor,
             width=-(-source.width // factor),
             height=-(-source.height // factor),
-            shades=_shades(source, sheet),
+            shades=_shades(source, sheet, negative),
         )
 
 
 @contextmanager
-def _at_level(sheet: Sheet, scale: float) -> Iterator[Any]:
+def _at_level(sheet: Sheet, scale: float) -> Iterator[tuple[Any, bool]]:
+    """A sheet at the level that is as fine as wanted, and whether its 0 is white."""
     with opened(sheet.path) as whole:
-        band = sheet.bands.colours[0]
-        ratios = whole.overviews(band)
-        fine = [level for level, ratio in enumerate(ratios) if ratio <= scale * AS_FINE]
-        level = max(fine, key=ratios.__getitem__, default=None)
-        if level is None or _mask_lies_beside(whole, band):
-            yield whole
+        negative = whole.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+        ratios = whole.overviews(sheet.bands.colours[0])
+        fine = {ratio: level for level, ratio in enumerate(ratios) if ratio <= scale * AS_FINE}
+        if fine:
+            fine = {ratio: fine[ratio] for ratio in fine.keys() & _masked_ratios(whole, sheet)}
+        if not fine:
+            yield whole, negative
             return
-        with opened(sheet.path, overview_level=level) as overview:
-            yield overview
+        with opened(sheet.path, overview_level=fine[max(fine)]) as overview:
+            # nodata that was said after they were made is not known to overviews, nor kept out of their means
+            alike = str(overview.nodatavals) == str(whole.nodatavals)
+            yield overview if alike else whole, negative
 
 
-def _mask_lies_beside(source: Any, band: int) -> bool:
-    """Whether overviews have no mask: GDAL 3.10 says that they have it and gives 255 everywhere."""
-    if source.mask_flag_enums[band - 1] != [MaskFlags.per_dataset]:
-        return False
-    return any(file.lower().endswith(".msk") for file in source.files)
+def _masked_ratios(whole: Any, sheet: Sheet) -> list[int]:
+    """Of the overviews those that have the sheet's mask, where it has one.
+
+    GDAL says of all that they have it, and gives 255 everywhere where they do not: when the mask was
+    written after them, or they lie beside the file and their masks do not. The mask as a picture of its
+    own says which it has, those of 128 pixels a side or more.
+    """
+    band = sheet.bands.colours[0]
+    if MASKLESS.intersection(whole.mask_flag_enums[band - 1]):
+        return list(whole.overviews(band))
+    place = ",".join(map(str, sheet.to_crs.to_gdal()))
+    mask = (
+        f'<VRTDataset rasterXSize="{sheet.width}" rasterYSize="{sheet.height}">'
+        f"<GeoTransform>{place}</GeoTransform>"
+        '<VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+        f"<SourceFilename>{escape(sheet.path)}</SourceFilename><SourceBand>mask,{band}</SourceBand>"
+        "</SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    with opening_environment(sheet.path), DatasetReader(mask, driver="VRT") as picture:
+        return list(picture.overviews(1))
 
 
-def _shades(source: Any, sheet: Sheet) -> NDArray[np.uint8] | None:
+def _shades(source: Any, sheet: Sheet, negative: bool) -> NDArray[np.uint8] | None:
     bands = sheet.bands
     if bands.palette:
         shades = np.zeros((np.iinfo(sheet.dtype).max + 1, 4), np.uint8)
         for value, colour in source.colormap(bands.colours[0]).items():
             shades[value] = colour
         return shades
-    if sheet.stretch is not None or bands.white == 255:
+    if sheet.stretch is not None or (bands.white == 255 and not negative):
         return None
     grey = np.rint(np.minimum(np.arange(256) * (255 / bands.white), 255)).astype(np.uint8)
+    if negative:
+        grey = 255 - grey
     return np.stack([grey, grey, grey, np.full(256, 255, np.uint8)], axis=1)
 
 

@@ -67,22 +67,32 @@ def opened(path: str, **options: Any) -> Iterator[Any]:
     RasterioError : GDAL cannot open it, or reads from it in vain; the address in it has no secrets.
     """
     if not is_remote(path):
-        with rasterio.Env():
+        with opening_environment(path):
             # rasterio.open takes no list of drivers
             source = DatasetReader(path, driver=_drivers_on_disk(), **options)
         with source:
             yield source
         return
     try:
-        # nothing is looked for beside a remote file: that is a dozen requests, during which GDAL holds the
-        # interpreter. Beside a local one there may be its place, so this is no setting for all
-        with rasterio.Env(**{**REMOTE_OPTIONS, **_s3_options(), "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}):
+        with opening_environment(path):
             source = DatasetReader(path, driver=PICTURES, **options)
         with source:
             _check_whole(source)
             yield source
     except RasterioError as error:
         raise RasterioIOError(public_name(str(error.__cause__ or error))) from None
+
+
+@contextmanager
+def opening_environment(path: str) -> Iterator[None]:
+    """GDAL's settings for opening a name of its own, over those there are."""
+    options: dict[str, Any] = {}
+    if is_remote(path):
+        # nothing is looked for beside a remote file: that is a dozen requests, during which GDAL holds the
+        # interpreter. Beside a local one there may be its place, so this is no setting for all
+        options = {**REMOTE_OPTIONS, **_s3_options(), "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    with rasterio.Env(**options):
+        yield
 
 
 @cache

@@ -7,6 +7,7 @@ bounded, and nothing that it says leads to this computer's files.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -29,6 +30,8 @@ DOCUMENTS_AT_MOST = 50_000
 ITEMS_AT_MOST = 50_000
 DEEPEST = 200
 AT_ONCE = 64
+# control characters, and those that turn the direction of writing
+STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 Document = dict[str, Any]
 
 
@@ -107,7 +110,10 @@ def linked(item: Item, href: Any) -> str:
     ------
     SourceError : neither on the web nor on S3.
     """
-    address = urljoin(item.address, href) if isinstance(href, str) else ""
+    try:
+        address = urljoin(item.address, href) if isinstance(href, str) else ""
+    except ValueError:
+        address = ""
     if not address.startswith(("http://", "https://", "s3://")):
         raise SourceError(
             f"{public_name(item.address)} names {public_name(str(href))!r}, which is no address of the web; "
@@ -193,12 +199,6 @@ def _documents(addresses: Sequence[str], manners: Manners) -> Iterator[Item]:
             yield Item(answer.address, _document(answer))
 
 
-def _followed(document: Document, wanted: Wanted) -> tuple[str, ...]:
-    """Which links of a document may lead to wanted items."""
-    other = document.get("type") == "Collection" and document["id"] not in wanted.collections
-    return ("child",) if wanted.collections and other else ("child", "item", "next")
-
-
 def _may_hold(collection: Document, box: LngLatBbox) -> bool:
     boxes = collection.get("extent", {}).get("spatial", {}).get("bbox", [])
     return not boxes or any(_meet(one, box) for one in boxes)
@@ -216,7 +216,7 @@ def _is_wanted(item: Document, wanted: Wanted) -> bool:
 
 
 def dates_of(item: Document) -> tuple[str, str] | None:
-    """First and last ISO date of an item; None where it says none.
+    """First and last ISO date of an item; None where it says none, or ends before it starts.
 
     >>> dates_of({"properties": {"datetime": "2021-06-01T17:05:00Z"}})
     ('2021-06-01', '2021-06-01')
@@ -225,9 +225,10 @@ def dates_of(item: Document) -> tuple[str, str] | None:
     first = properties.get("start_datetime") or properties.get("datetime")
     last = properties.get("end_datetime") or properties.get("datetime")
     try:
-        return date.fromisoformat(first[:10]).isoformat(), date.fromisoformat(last[:10]).isoformat()
+        days = date.fromisoformat(first[:10]).isoformat(), date.fromisoformat(last[:10]).isoformat()
     except (TypeError, ValueError):
         return None
+    return days if days[0] <= days[1] else None
 
 
 def _meet(box: Sequence[float], region: LngLatBbox) -> bool:
@@ -265,8 +266,7 @@ class _PoliteIO(StacApiIO):
         elif parameters:
             address += ("&" if "?" in address else "?") + urlencode(parameters, safe=",:/.")
         (answer,) = fetched([Ask(address, kind, sent, body)], self.manners)
-        _document(answer)
-        return answer.body.decode()
+        return json.dumps(_document(answer))
 
 
 def _document(answer: Fetched) -> Document:
@@ -275,7 +275,7 @@ def _document(answer: Fetched) -> Document:
             f"{public_name(answer.address)} cannot be had ({named_status(answer.status)}); check the address"
         )
     try:
-        document = json.loads(answer.body)
+        document = _in_one_line(json.loads(answer.body))
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
@@ -283,30 +283,45 @@ def _document(answer: Fetched) -> Document:
     return document
 
 
+def _in_one_line(value: Any) -> Any:
+    """The same value without characters that would steer a terminal, since ids and names are printed."""
+    if isinstance(value, str):
+        return STEERING.sub(" ", value)
+    if isinstance(value, list):
+        return [_in_one_line(part) for part in value]
+    if isinstance(value, dict):
+        return {_in_one_line(key): _in_one_line(part) for key, part in value.items()}
+    return value
+
+
 def _item(document: Document) -> Document:
     """The same item, if its parts have the kinds that the standard gives them."""
     assets = document.get("assets")
     if not isinstance(document.get("id"), str) or not isinstance(document.get("properties"), dict):
         raise TypeError
-    if not isinstance(assets, dict) or not all(_has_lists(asset, "roles") for asset in assets.values()):
+    if not isinstance(assets, dict) or not all(_has_roles(asset) for asset in assets.values()):
         raise TypeError
     return document
 
 
 def _collection(document: Document) -> Document:
     """The same collection, if its parts have the kinds that the standard gives them."""
-    providers = document.get("providers") or []
-    if not _has_lists(document, "links", "providers") or not all(_has_lists(p, "roles") for p in providers):
+    links, providers = document.get("links") or [], document.get("providers") or []
+    if not isinstance(links, list) or not all(isinstance(link, dict) for link in links):
+        raise TypeError
+    if not isinstance(providers, list) or not all(_has_roles(provider) for provider in providers):
         raise TypeError
     return document
 
 
-def _has_lists(document: Any, *names: str) -> bool:
-    return isinstance(document, dict) and all(isinstance(document.get(n) or [], list) for n in names)
+def _has_roles(part: Any) -> bool:
+    """Whether a part is an object whose roles, if there are any, are names."""
+    roles = part.get("roles") or [] if isinstance(part, dict) else None
+    return isinstance(roles, list) and all(isinstance(role, str) for role in roles)
 
 
 def _links(document: Document, kind: str) -> list[Document]:
-    return [link for link in document.get("links", []) if link.get("rel") == kind]
+    return [link for link in document.get("links") or [] if link.get("rel") == kind]
 
 
 def _name(item: Document) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from roadrisk.errors import SourceError
 from roadrisk.grid import Bbox, Grid, transformer
 from roadrisk.imagery.headers import meeting
 from roadrisk.imagery.names import public_name
+from roadrisk.imagery.reading import opaque, seen
 from roadrisk.imagery.remote import REMOTE_OPTIONS, opened
 from roadrisk.imagery.sheets import Sheet, Sheets, Stretch
 
@@ -57,8 +58,17 @@ def measured_stretch(sheets: Sequence[Sheet], grid: Grid) -> Stretch:
     At most 64 sheets are looked at, evenly spread, at most 256 x 256 pixels of each.
     """
     step = -(-len(sheets) // SAMPLED_SHEETS)
+    samples: list[NDArray[np.float64]] = []
+    unread: list[SourceError] = []
     with rasterio.Env(**REMOTE_OPTIONS):
-        samples = [_sample(sheet, grid) for sheet in sheets[::step]]
+        for sheet in sheets[::step]:
+            try:
+                samples.append(_sample(sheet, grid))
+            except RasterioError as error:
+                # the tiles that need what is damaged will fail, and are told then
+                unread.append(_unread(sheet, error))
+    if unread and not samples:
+        raise unread[0]
     values = np.concatenate(samples, axis=1)
     if not values.shape[1]:
         raise SourceError(
@@ -72,27 +82,42 @@ def measured_stretch(sheets: Sequence[Sheet], grid: Grid) -> Stretch:
 
 
 def _sample(sheet: Sheet, grid: Grid) -> NDArray[np.float64]:
-    """(3, n) values of a sheet where it meets the grid."""
-    try:
-        with opened(sheet.path) as source:
-            window = _window_inside(sheet, grid)
-            shape = tuple(max(1, min(SAMPLED_SIDE_PX, int(side))) for side in (window.height, window.width))
-            options: dict[str, Any] = {"window": window, "out_shape": shape, "resampling": Resampling.nearest}
-            colours = source.read(list(sheet.bands.colours), **_of_bands(options, len(sheet.bands.colours)))
-            valid = source.dataset_mask(**options) > 0
-    except RasterioError as error:
-        detail = str(error.__cause__ or error).splitlines()[0]
+    """(3, n) values of a sheet where it is seen and meets the grid; of an overview, where it has one."""
+    with opened(sheet.path) as source:
+        window = _window_inside(sheet, grid)
+        shape = tuple(max(1, min(SAMPLED_SIDE_PX, int(side))) for side in (window.height, window.width))
+        where: dict[str, Any] = {"window": window, "out_shape": shape, "resampling": Resampling.nearest}
+        colours = source.read(list(sheet.bands.colours), **_of_bands(where, len(sheet.bands.colours)))
+        valid = seen(source, sheet.bands, colours, **where)
+        if sheet.bands.alpha and not valid.any():
+            _check_alpha(source, sheet, where)
+    values = colours[:, valid].astype(np.float64)
+    return np.broadcast_to(values, (3, values.shape[1])) if len(values) == 1 else values
+
+
+def _unread(sheet: Sheet, error: RasterioError) -> SourceError:
+    detail = str(error.__cause__ or error).splitlines()[0]
+    return SourceError(
+        f"{public_name(sheet.path)} cannot be read for its stretch; replace it or leave it "
+        f"out of --imagery ({detail})"
+    )
+
+
+def _check_alpha(source: Any, sheet: Sheet, where: dict[str, Any]) -> None:
+    """Nothing, unless an alpha band that hides all has been written for another kind of pixel."""
+    alpha, full = sheet.bands.alpha, opaque(source, sheet.bands.alpha)
+    most = source.read(alpha, **where).max()
+    if most in {1, 255} - {full}:
+        name = public_name(sheet.path)
         raise SourceError(
-            f"{public_name(sheet.path)} cannot be read for its stretch; replace it or leave it "
-            f"out of --imagery ({detail})"
-        ) from None
-    valid &= np.isfinite(colours).all(axis=0)
-    seen = colours[:, valid].astype(np.float64)
-    return np.broadcast_to(seen, (3, seen.shape[1])) if len(seen) == 1 else seen
+            f"{name} has an alpha band of at most {most:g}, and in its pixels of "
+            f"{source.dtypes[alpha - 1]} {full} is opaque; write it anew: "
+            f"gdal_translate -scale_{alpha} 0 {most:g} 0 {full} {name} opaque.tif"
+        )
 
 
-def _of_bands(options: dict[str, Any], bands: int) -> dict[str, Any]:
-    return {**options, "out_shape": (bands, *options["out_shape"])}
+def _of_bands(where: dict[str, Any], bands: int) -> dict[str, Any]:
+    return {**where, "out_shape": (bands, *where["out_shape"])}
 
 
 def _window_inside(sheet: Sheet, grid: Grid) -> Window:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,6 +18,9 @@ from roadrisk.mosaic.picture import Painted, Picture, Spent, undated
 
 # of 255: half a pixel, less what rounding may take
 HALF = 125
+HALF_POINTS = 8
+# which points of some pixels of a tile a sheet knows, a bit a point
+PointsKnown = Callable[[NDArray[np.intp]], NDArray[np.uint16]]
 
 
 class Damage(NamedTuple):
@@ -34,11 +38,12 @@ class Damage(NamedTuple):
 
 
 class Scrap(NamedTuple):
-    """Pixels of a tile of which a sheet knows less than half: where in the tile, and what."""
+    """Pixels of a tile of which a sheet knows less than half: where in the tile, what, and which points."""
 
     sheet: Sheet
     at: NDArray[np.intp]
     pixels: NDArray[np.uint8]
+    points: NDArray[np.uint16]
 
 
 @dataclass
@@ -71,7 +76,7 @@ class Canvas:
         (row, col), size = tile, self.tile_size
         return slice(row * size, (row + 1) * size), slice(col * size, (col + 1) * size)
 
-    def add(self, tile: tuple[int, int], piece: Weighed, sheet: Sheet) -> None:
+    def add(self, tile: tuple[int, int], piece: Weighed, sheet: Sheet, points: PointsKnown) -> None:
         """Put a sheet's piece of a tile under what is there."""
         pixels, valid = self.pixels[self.there(tile)], self.valid[self.there(tile)]
         weight, colours = cv2.extractChannel(piece, 3), cv2.cvtColor(piece, cv2.COLOR_RGBA2RGB)
@@ -84,7 +89,8 @@ class Canvas:
             cv2.copyTo(colours, seen.view(np.uint8), pixels)
         scraps = np.flatnonzero((weight > 0) & (weight < HALF) & ~valid)
         if scraps.size:
-            self.scraps[tile].append(Scrap(sheet, scraps, piece.reshape(-1, 4)[scraps]))
+            known = Scrap(sheet, scraps, piece.reshape(-1, 4)[scraps], points(scraps))
+            self.scraps[tile].append(known)
         if seen.any():
             valid |= seen
             self.shown[tile].append(sheet)
@@ -124,13 +130,17 @@ class Canvas:
     def _fill(self, tile: tuple[int, int]) -> None:
         pixels, valid = self.pixels[self.there(tile)], self.valid[self.there(tile)]
         known, most = np.zeros(valid.size, np.uint16), np.zeros(valid.size, np.uint8)
+        # two sheets that know the same part of a pixel do not know more of it together
+        together = np.zeros(valid.size, np.uint16)
         colours, owner = np.zeros((valid.size, 3), np.uint8), np.zeros(valid.size, np.uint16)
-        for number, (_, at, scrap) in enumerate(self.scraps[tile]):
+        for number, (_, at, scrap, points) in enumerate(self.scraps[tile]):
             known[at] += scrap[:, 3]
+            together[at] |= points
             more = scrap[:, 3] > most[at]
             best = at[more]
             most[best], colours[best], owner[best] = scrap[more, 3], scrap[more, :3], number
-        filled = (known >= HALF).reshape(valid.shape) & ~valid
+        half = (known >= HALF) & (np.bitwise_count(together) >= HALF_POINTS)
+        filled = half.reshape(valid.shape) & ~valid
         pixels[filled] = colours[filled.ravel()]
         valid |= filled
         for number in np.unique(owner[filled.ravel()]):

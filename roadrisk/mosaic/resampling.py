@@ -26,6 +26,11 @@ REACH = 3
 # rows of a tile at a time, so that the places of their samples stay in the processor's cache
 ROWS = 64
 OUTSIDE = -1e5
+# across and down a pixel, where it is asked which part of it is known: Hammersley's, even along either side
+POINTS = (
+    (np.arange(16) + 0.5) / 16,
+    (np.array([0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15]) + 0.5) / 16,
+)
 
 
 class Kernel(NamedTuple):
@@ -157,6 +162,32 @@ def resampled(window: Weighed, box: PixelBox, lattice: FloatArray, tile_size: in
         else:
             tile[top : top + ROWS] = _mean(source, x, y, samples)
     return tile
+
+
+def points_known(
+    window: Weighed, box: PixelBox, lattice: FloatArray, tile_size: int, at: NDArray[np.intp]
+) -> NDArray[np.uint16]:
+    """(n,) for some pixels of a tile which of 16 points lie where the sheet is known, a bit a point.
+
+    Parameters
+    ----------
+    window, box, lattice : of `resampled`.
+    at : (n,) which pixels, counted along the rows.
+    """
+    row, col = np.divmod(at, tile_size)
+    across, down = POINTS
+    step = (lattice.shape[1] - 1) / tile_size
+    v, u = (row[:, None] + down) * step, (col[:, None] + across) * step
+    i, j = v.astype(int), u.astype(int)
+    dv, du = v - i, u - j
+    upper = lattice[:, i, j] * (1 - du) + lattice[:, i, j + 1] * du
+    lower = lattice[:, i + 1, j] * (1 - du) + lattice[:, i + 1, j + 1] * du
+    places = np.floor(upper * (1 - dv) + lower * dv) - np.array([box.x0, box.y0])[:, None, None]
+    height, width = window.shape[:2]
+    inside = (places >= 0).all(axis=0) & (places[0] < width) & (places[1] < height)
+    x, y = np.where(inside, places, 0).astype(int)
+    known = inside & (window[y, x, 3] >= 128)
+    return np.asarray(np.packbits(known, axis=1).view(np.uint16)[:, 0])
 
 
 def _lies_inside(lattice: FloatArray, height: int, width: int) -> bool:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -22,12 +23,14 @@ from roadrisk.imagery.reading import OpenSheet, PixelBox, Weighed, open_sheet, r
 from roadrisk.imagery.sheets import Sheet
 from roadrisk.mosaic.canvas import Canvas, Damage
 from roadrisk.mosaic.picture import Painted, Picture
-from roadrisk.mosaic.resampling import Kernel, kernel_of, lattice_of, resampled, window_of
+from roadrisk.mosaic.resampling import Kernel, kernel_of, lattice_of, points_known, resampled, window_of
 
 # of a sheet, at a time: with its colours apart and together some 70 MB
 READ_PX = 8_000_000
 # pixels a side of a sheet that make one: of more, means are read, which differ more from those by area
 LEAST_MOST = 4.0
+# of a pixel: what a whole sheet must cover to be looked at
+LEAST_SHARE = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,8 @@ def _canvas_of(painter: SheetPainter, part: Part) -> Canvas:
 def _paint(sheet: Sheet, lines: Sequence[Sequence[tuple[int, int]]], grid: Grid, canvas: Canvas) -> None:
     """Paint a sheet under lines of tiles."""
     scale = grid.cell / canvas.tile_size / sheet.pixel
+    if sheet.width * sheet.height < LEAST_SHARE * scale**2:
+        return
     with ExitStack() as stack:
         began = time.perf_counter()
         try:
@@ -166,7 +171,8 @@ def _paint(sheet: Sheet, lines: Sequence[Sequence[tuple[int, int]]], grid: Grid,
                 for site, window in _windows(sites, opened, canvas):
                     if cv2.extractChannel(window, 3).any():
                         piece = resampled(window, site.box, site.lattice, canvas.tile_size, kernel)
-                        canvas.add(site.tile, piece, sheet)
+                        place = window, site.box, site.lattice, canvas.tile_size
+                        canvas.add(site.tile, piece, sheet, partial(points_known, *place))
 
 
 def _sites(

@@ -14,7 +14,7 @@ from roadrisk.imagery.names import public_name
 _FIELD = re.compile(r"(?<!\$)\{([^{}]*)\}")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _PLACE = {"x", "y", "-y", "z", "s"}
-# what servers call keys, signatures and users: key, apikey, access_token, X-Amz-Signature, sig, app_code, appid
+# what servers call keys, signatures and who asks: apikey, access_token, X-Amz-Signature, sig, app_code, appid
 _SECRET = re.compile(
     r"(?i)[?&]([\w.-]*(?:key|token|secret|signature|credentials?|password|passwd|auth|authorization)"
     r"|(?:sig|sas|pwd|pass|code|(?:app|client|user)[_-]?(?:id|code)|ak|tk|sk))=(?!\$\{)[^&{]+"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import PurePosixPath
-from urllib.parse import urlsplit
 
 from roadrisk.errors import SourceError
 from roadrisk.grid import Grid
@@ -22,6 +22,7 @@ from roadrisk.imagery.tiles.tile_cache import (
     TileCache,
     being_filled,
     cache_path,
+    forget_damaged,
     keep,
     kept,
     opened_cache,
@@ -30,8 +31,6 @@ from roadrisk.imagery.tiles.tile_cache import (
 from roadrisk.progress import Progress
 from roadrisk.source_settings import ImagerySource
 
-# what `asked` says of a tile of the archive that is no picture
-DAMAGED = 422
 DAMAGED_SHARE = 0.05
 
 
@@ -41,7 +40,7 @@ def is_archive(path: str) -> bool:
     >>> is_archive("https://a.example/x.pmtiles?sig=a"), is_archive("x.mbtiles"), is_archive("x.tif")
     (True, True, False)
     """
-    suffix = PurePosixPath(urlsplit(path).path).suffix.lower()
+    suffix = _suffix(path)
     is_pattern = suffix == ".mbtiles" and ("*" in path or is_remote(gdal_name(path)))
     return suffix in (".pmtiles", ".mbtiles") and not is_pattern
 
@@ -51,7 +50,7 @@ def archived_sheets(
 ) -> GivenSheets:
     """The tiles of an archive over a grid, as one sheet: a cache with what the grid needs of it.
 
-    Tiles that are no whole picture count as tiles without one, and are told.
+    Tiles that are no whole picture count as tiles without one, and are told; they are read again each time.
 
     Parameters
     ----------
@@ -67,11 +66,13 @@ def archived_sheets(
     zoom, said = _zoom(source, archive, grid, tile_size)
     tiles = tiles_over(grid, tile_size, zoom, archive.tile_px)
     name = PurePosixPath(archive.name)
-    path = cache_path(f"archive://{name.stem}", zoom, (archive.identity,))
+    path = cache_path(name.stem, zoom, (archive.identity,))
     with opened_cache(path, zoom, name.name, archive.attribution) as cache:
         with being_filled(cache, lambda note: progress(f"unpack {source.view}", 0, tiles.count, note)):
+            forget_damaged(cache, tiles)
             _fill(cache, archive, tiles, f"unpack {source.view}", progress)
-        have, damaged = kept(cache, tiles), _damaged(cache, tiles)
+        have = kept(cache, tiles)
+    damaged = tiles.count - have.pictures - have.without
     if damaged > DAMAGED_SHARE * (have.pictures + damaged):
         raise SourceError(f"{archive.name}: {damaged:,} tiles over the region are damaged; copy it anew")
     if not have.pictures:
@@ -94,8 +95,14 @@ def archived_sheets(
     )
 
 
+def _suffix(path: str) -> str:
+    """A file's ending in small letters, without the query of an address."""
+    file = re.split(r"[?#]", path)[0] if is_remote(gdal_name(path)) else path
+    return PurePosixPath(file).suffix.lower()
+
+
 def _archive(source: ImagerySource, manners: Manners) -> Archive:
-    if PurePosixPath(urlsplit(source.path).path).suffix.lower() == ".mbtiles":
+    if _suffix(source.path) == ".mbtiles":
         return mbtiles_archive(source.path)
     return pmtiles_archive(spanned_file(source.path, replace(manners, connections=source.connections)))
 
@@ -120,25 +127,18 @@ def _fill(cache: TileCache, archive: Archive, tiles: TileRows, stage: str, progr
     xs, ys = unasked(cache, tiles)
     done = 0
     for some in archive.bodies(tiles.zoom, xs, ys):
-        keep(cache, *(_answer(int(xs[i]), int(ys[i]), body, archive.tile_px) for i, body in some))
+        answers = (_answer(int(xs[i]), int(ys[i]), body, archive.tile_px) for i, body in some)
+        keep(cache, *filter(None, answers))
         done += len(some)
         progress(stage, done, len(xs))
 
 
-def _answer(x: int, y: int, body: bytes | None, tile_px: int) -> Answer:
+def _answer(x: int, y: int, body: bytes | None, tile_px: int) -> Answer | None:
+    """What is kept of a tile; None of a damaged one."""
     if body is None:
         return Answer(x, y, 404)
     try:
         picture = tile_picture(body, tile_px)
     except NotPicture:
-        return Answer(x, y, DAMAGED)
+        return None
     return Answer(x, y, 200, picture.body, picture.form)
-
-
-def _damaged(cache: TileCache, tiles: TileRows) -> int:
-    x0, y0, cols, rows = tiles.window
-    (count,) = cache.database.execute(
-        "SELECT COUNT(*) FROM asked WHERE status = ? AND y >= ? AND y < ? AND x >= ? AND x < ?",
-        (DAMAGED, y0, y0 + rows, x0, x0 + cols),
-    ).fetchone()
-    return int(count)

@@ -118,10 +118,10 @@ class Asking:
                             return await self._read(tile, response)
                         address = address.join(response.headers.get("location", ""))
                 return Failure("redirected again and again", passing=False)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            return Failure("no connection", passing=True)
         except (TimeoutError, httpx.TimeoutException):
             return Failure(f"no whole answer within {self.manners.answer_s:g} s", passing=True)
-        except httpx.ConnectError:
-            return Failure("no connection", passing=True)
         except httpx.TransportError:
             return Failure("the connection broke off", passing=True)
         except httpx.RequestError:

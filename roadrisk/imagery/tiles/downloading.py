@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from roadrisk.errors import SourceError
 from roadrisk.imagery.manners import POLITE, Manners, client_of, in_own_loop
-from roadrisk.imagery.tiles.asking import Asking, Pace, Wanted
+from roadrisk.imagery.tiles.addresses import host_of
+from roadrisk.imagery.tiles.asking import Asking, Failure, Pace, Wanted
 from roadrisk.imagery.tiles.tile_cache import Answer
 
 Keep = Callable[[Sequence[Answer]], None]
@@ -32,11 +33,16 @@ class Course:
     first_failed: str = ""
     said: str = ""
 
+    @property
+    def answered(self) -> int:
+        """Number of tiles for which the server had an answer."""
+        return self.done - self.failed.total()
+
     def is_hopeless(self, manners: Manners) -> bool:
         """Whether going on would only trouble the server."""
-        failures = self.failed.total()
-        alike = failures == self.done >= manners.alike_at_most and len(self.failed) == 1
-        return alike or failures >= manners.failures_at_most
+        alike = max(self.failed.values(), default=0)
+        at_first = not self.answered and alike >= manners.alike_at_most
+        return at_first or self.failed.total() >= manners.failures_at_most
 
 
 def download(
@@ -50,7 +56,8 @@ def download(
     """Ask for every tile and hand over each answer.
 
     A connection asks for its next tile when its answer has been kept, so that a killed run has to ask again
-    for at most one tile a connection.
+    for at most one tile a connection. Until the first answer a tile has fewer tries, so that a server that is
+    down or wrong is soon said to be.
 
     Parameters
     ----------
@@ -61,7 +68,7 @@ def download(
     Raises
     ------
     SourceError : tiles that could not be fetched, after the rest has been; or a server that fails from the
-        start. Says how many, why, and where first.
+        start. Says how many, why, and where first. Tiles of another size than `tile_px`.
     """
     course = Course(total)
     in_own_loop(lambda: _download(iter(wanted), tile_px, keep, heard, manners, course))
@@ -84,10 +91,22 @@ async def _download(
     keeping = _Keeping(keep)
     async with client_of(manners) as client:
         asking = Asking(client, tile_px, manners, Pace(manners.rate_per_s), said)
+        tries_at_first = min(manners.tries, manners.tries_at_first)
+        at_first = replace(asking, manners=replace(manners, tries=tries_at_first))
+
+        async def answer(tile: Wanted) -> Answer | Failure:
+            if not course.answered:
+                outcome = await at_first.answer(tile)
+                if isinstance(outcome, Answer) or not outcome.passing or not course.answered:
+                    return outcome
+            return await asking.answer(tile)
 
         async def connection() -> None:
             for tile in wanted:
-                outcome = await asking.answer(tile)
+                try:
+                    outcome = await answer(tile)
+                except SourceError as wrong:
+                    raise SourceError(f"{host_of(tile.address)}: {wrong}") from None
                 course.done += 1
                 if isinstance(outcome, Answer):
                     await keeping.kept(outcome)
@@ -96,7 +115,8 @@ async def _download(
                     course.first_failed = course.first_failed or tile.address
                 heard(course)
                 if course.is_hopeless(manners):
-                    return
+                    # which ends the other connections too
+                    raise _not_fetched(course)
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -37,6 +37,32 @@ POLICIES = (
         "Google",
         "https://developers.google.com/maps/documentation/tile/policies",
     ),
+    # Master Agreement (E204), 3 Data: "may not otherwise scrape, download, or store Data"; agencies that have
+    # tiles of their own at tiles.arcgis.com have terms of their own
+    Policy(
+        r"(.+\.)?arcgisonline\.com|(i?basemaps|basemapstyles|static-map-tiles)-api\.arcgis\.com",
+        "Esri",
+        "https://www.arcgis.com/home/termsofuse.html",
+    ),
+    # "may not scrape or download Map Assets in bulk for any purpose other than offline caching on a single
+    # end user's device"
+    Policy(
+        r"(.+\.)?mapbox\.com",
+        "Mapbox",
+        "https://www.mapbox.com/legal/tos",
+    ),
+    # 6.3: "prohibited to batch or excessive bulk download of map tiles"
+    Policy(
+        r"(.+\.)?maptiler\.com",
+        "MapTiler",
+        "https://www.maptiler.com/terms/cloud/",
+    ),
+    # "Absolutely no bulk-downloading, scraping, pre-downloading, pre-caching or anything similar"
+    Policy(
+        r"(.+\.)?thunderforest\.com",
+        "Thunderforest",
+        "https://www.thunderforest.com/terms/",
+    ),
 )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from roadrisk.errors import SourceError
@@ -20,6 +21,8 @@ from roadrisk.imagery.tiles.archived import Archive, Bodies, plain_text, side_of
 
 TILE_BYTES = 20 << 20
 TILES_AT_ONCE = 256
+# of SQLite's machine, for one query: a view may have no end
+STEPS, STEPS_A_TURN = 100_000_000, 100_000
 VECTOR = ("pbf", "mvt")
 
 
@@ -33,23 +36,60 @@ def mbtiles_archive(path: str) -> Archive:
     if not Path(path).is_file():
         raise SourceError(f"no such archive: {path}; check the path")
     with _database(path) as database:
-        said = dict(database.execute("SELECT name, value FROM metadata"))
-        if said.get("format") in VECTOR:
+        if _said(database, path, "format") in VECTOR:
             raise SourceError(
                 f"{path} holds vector tiles, which are no pictures; give one of PNG, JPEG or WebP"
             )
-        least, most = database.execute("SELECT MIN(zoom_level), MAX(zoom_level) FROM tiles").fetchone()
-        first = database.execute("SELECT tile_data FROM tiles LIMIT 1").fetchone()
-    if first is None or not isinstance(least, int) or not isinstance(most, int):
+        attribution = plain_text(_said(database, path, "attribution"))
+        # one by one: each by the index alone
+        least = _first(database, path, "SELECT MIN(zoom_level) FROM tiles")
+        most = _first(database, path, "SELECT MAX(zoom_level) FROM tiles")
+        first = _first(database, path, "SELECT tile_data FROM tiles LIMIT 1")
+    if not isinstance(least, int) or not isinstance(most, int):
         raise SourceError(f"{path} has no tiles; check the file")
     return Archive(
         name=path,
         identity=identity_of(Path(path), hashed=False),
         zooms=(least, most),
-        tile_px=side_of(first[0] if isinstance(first[0], bytes) else b"", path),
-        attribution=plain_text(said.get("attribution")),
+        tile_px=side_of(first if isinstance(first, bytes) else b"", path),
+        attribution=attribution,
         bodies=partial(_bodies, path),
     )
+
+
+def _said(database: sqlite3.Connection, path: str, name: str) -> object:
+    return _first(database, path, "SELECT value FROM metadata WHERE name = ? LIMIT 1", (name,))
+
+
+def _first(database: sqlite3.Connection, path: str, query: str, values: tuple[object, ...] = ()) -> Any:
+    row = _row(database, path, query, values)
+    return None if row is None else row[0]
+
+
+def _row(
+    database: sqlite3.Connection, path: str, query: str, values: tuple[object, ...]
+) -> tuple[Any, ...] | None:
+    """The first row of a query; None where it has none.
+
+    Raises
+    ------
+    SourceError : one that takes too long.
+    """
+    turns = iter(range(STEPS // STEPS_A_TURN))
+    database.set_progress_handler(lambda: next(turns, None) is None, STEPS_A_TURN)
+    try:
+        row: tuple[Any, ...] | None = database.execute(query, values).fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname != "SQLITE_INTERRUPT":
+            raise
+        if next(turns, None) is not None:
+            # the user's own, which SQLite turned into its error
+            raise KeyboardInterrupt from None
+        raise SourceError(
+            f"{path} has no index of its tiles, or no end; write it anew with one of (zoom_level, "
+            "tile_column, tile_row)"
+        ) from None
+    return row
 
 
 def _bodies(path: str, zoom: int, xs: IntArray, ys: IntArray) -> Iterator[Bodies]:
@@ -60,7 +100,7 @@ def _bodies(path: str, zoom: int, xs: IntArray, ys: IntArray) -> Iterator[Bodies
             for which in range(start, min(start + TILES_AT_ONCE, len(xs))):
                 # rows are counted from the south
                 place = (zoom, int(xs[which]), 2**zoom - 1 - int(ys[which]))
-                row = database.execute(query, place).fetchone()
+                row = _row(database, path, query, place)
                 some.append((which, None if row is None else row[0] if isinstance(row[0], bytes) else b""))
             yield some
 

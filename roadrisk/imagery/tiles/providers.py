@@ -16,6 +16,8 @@ from roadrisk.source_settings import ImagerySource
 
 # as Leaflet has them
 SUBDOMAINS = "abc"
+# of a group of servers, those that are named
+MEMBERS = 10
 # what xyzservices writes where a key goes
 PLACEHOLDERS = ("<insert", "your_api_key")
 
@@ -111,6 +113,13 @@ def _provider(name: str) -> dict[str, Any]:
     try:
         return dict(providers.query_name(name))
     except ValueError:
+        members = [full for full in providers.flatten() if full.lower().startswith(f"{name.lower()}.")]
+        if members:
+            more = f" and {len(members) - MEMBERS:,} more" if len(members) > MEMBERS else ""
+            raise SourceError(
+                f"{name!r} is a group of xyzservices, not a server; use one of "
+                f"{', '.join(members[:MEMBERS])}{more}"
+            ) from None
         near = get_close_matches(name, providers.flatten(), n=3, cutoff=0.5)
         hint = f"near it are {', '.join(near)}" if near else "see https://xyzservices.readthedocs.io"
         raise SourceError(f"xyzservices knows no server {name!r}; {hint}") from None

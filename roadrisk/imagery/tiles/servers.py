@@ -24,6 +24,7 @@ from roadrisk.imagery.tiles.tile_cache import (
     being_filled,
     bytes_of_answers,
     cache_path,
+    forget_damaged,
     keep,
     kept,
     opened_cache,
@@ -66,11 +67,14 @@ def served_sheets(
     zoom, said = _zoom(source, server, grid, tile_size)
     tiles = tiles_over(grid, tile_size, zoom, server.tile_px)
     with _cache_of(server, zoom) as cache:
+        for told in _damage_told(forget_damaged(cache, tiles)):
+            progress(f"fetch {source.view}", 0, tiles.count, told)
         _fill(cache, tiles, server, source, progress, manners, _all_over_first)
         have = kept(cache, tiles)
     if not have.pictures:
         raise SourceError(
             f"{server.name} has no picture of the region at zoom {zoom}; check the region or set another zoom"
+            f"{_other_rows(source)}; to ask again delete {cache.path}"
         )
     without = f", {have.without:,} of them without a picture" if have.without else ""
     said = [f"{server.name}: {tiles.count:,} tiles of zoom {zoom}, {server.tile_px} px{without}", *said]
@@ -103,6 +107,7 @@ def planned_download(
     zoom, said = _zoom(source, server, grid, tile_size)
     tiles = tiles_over(grid, tile_size, zoom, server.tile_px)
     with _cache_of(server, zoom) as cache:
+        said += _damage_told(forget_damaged(cache, tiles))
         left = len(unasked(cache, tiles)[0])
         if left and bytes_of_answers(cache)[0] < SAMPLE_TILES:
             _fill(cache, tiles, server, source, progress, manners, _a_few)
@@ -114,12 +119,17 @@ def planned_download(
         tiles=tiles.count,
         kept=tiles.count - left,
         bytes=round(left * in_all / answers) if left else 0,
+        rate_per_s=source.rate_per_s,
         terms=(*said, *filter(None, [_contact()]), *server.terms),
     )
 
 
+def _damage_told(number: int) -> list[str]:
+    return [f"{number:,} tiles of the cache were damaged and have to be fetched anew"] if number else []
+
+
 def _cache_of(server: Server, zoom: int) -> AbstractContextManager[TileCache]:
-    path = cache_path(server.template, zoom, (server.tile_px, server.tms))
+    path = cache_path(host_of(server.template), zoom, (server.template, server.tile_px, server.tms))
     return opened_cache(path, zoom, server.name, server.attribution)
 
 
@@ -154,10 +164,9 @@ def _fill(
 
         def heard(course: Course) -> None:
             failed = f"{course.failed.total():,} failed" if course.failed else ""
-            progress(
-                stage, course.done, course.total, "; ".join(filter(None, (failed, course.said, _contact())))
-            )
+            progress(stage, course.done, course.total, "; ".join(filter(None, (failed, course.said))))
 
+        progress(stage, 0, len(chosen), "" if os.environ.get(CONTACT) else f"no {CONTACT} is set")
         download(wanted, len(chosen), server.tile_px, lambda some: keep(cache, *some), heard, manners)
 
 
@@ -183,8 +192,15 @@ def _wanted(server: Server, zoom: int, x: int, y: int) -> Wanted:
 
 
 def _spread(number: int, few: int) -> IntArray:
-    """Up to `few` of `number` indices, evenly spread."""
-    return np.unique(np.linspace(0, number - 1, min(number, few)).round().astype(np.int64))
+    """Up to `few` of `number` indices, each in the middle of its share."""
+    few = min(number, few)
+    return (np.arange(few, dtype=np.int64) * 2 + 1) * number // (2 * few)
+
+
+def _other_rows(source: ImagerySource) -> str:
+    """What else may be wrong where only the user knows which way rows count."""
+    known = source.path.startswith("xyz:") or "{-y}" in source.path
+    return "" if known else ", or `tms`: rows may count from the other end"
 
 
 def _zoom(source: ImagerySource, server: Server, grid: Grid, tile_size: int) -> tuple[int, list[str]]:

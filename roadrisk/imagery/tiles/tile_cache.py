@@ -3,6 +3,8 @@
 Beside `metadata` and `tiles`, which any reader of MBTiles knows, a table `asked` holds what was asked of the
 server, what it answered and when; a tile and its row there are one transaction. Two processes may read one
 cache while a third writes; `being_filled` lets one write.
+
+An answer stays for ever, also that there is no picture; who wants to ask again deletes the file.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ import numpy as np
 from roadrisk.errors import SourceError
 from roadrisk.files import digest_of
 from roadrisk.grid import IntArray
-from roadrisk.imagery.tiles.addresses import host_of
 from roadrisk.imagery.tiles.covering import TileRows
 
 # a reader of MBTiles knows the file by it: https://www.sqlite.org/magic.txt
@@ -88,13 +89,13 @@ class Kept:
     digest: str
 
 
-def cache_path(template: str, zoom: int, form: tuple[object, ...]) -> Path:
-    """Where the cache of a template and a zoom lies: in `$XDG_CACHE_HOME/roadrisk/tiles`.
+def cache_path(name: str, zoom: int, made_of: tuple[object, ...]) -> Path:
+    """Where the cache of a server or an archive and a zoom lies: in `$XDG_CACHE_HOME/roadrisk/tiles`.
 
     Parameters
     ----------
-    template : with its keys masked.
-    form : what else makes its tiles others: their side, the order of their rows.
+    name : the server's or the archive's, for people.
+    made_of : what makes its tiles others: the template with its keys masked, their side, ...
 
     Raises
     ------
@@ -105,9 +106,9 @@ def cache_path(template: str, zoom: int, form: tuple[object, ...]) -> Path:
     if "?" in str(folder):
         # GDAL's name for a part of a file begins there
         raise SourceError(f"the cache cannot lie in {folder}; set XDG_CACHE_HOME to a folder without '?'")
-    host = re.sub(r"[^A-Za-z0-9.-]", "_", host_of(template))
-    digest = digest_of([template, zoom, *form])[:12]
-    return folder / "roadrisk" / "tiles" / f"{host}-z{zoom}-{digest}.mbtiles"
+    plain = re.sub(r"[^A-Za-z0-9.-]", "_", name)
+    digest = digest_of([name, zoom, *made_of])[:12]
+    return folder / "roadrisk" / "tiles" / f"{plain}-z{zoom}-{digest}.mbtiles"
 
 
 @contextmanager
@@ -146,6 +147,22 @@ def being_filled(cache: TileCache, say: Callable[[str], None]) -> Iterator[None]
             say("waiting for another run that fetches the same tiles")
             time.sleep(_LOOK_S)
         yield
+
+
+def forget_damaged(cache: TileCache, tiles: TileRows) -> int:
+    """Forget what the cache no longer has as it came, so that it counts as unasked; how many tiles that were.
+
+    Readers of MBTiles show a tile that is damaged or gone as if there were no picture.
+    """
+    forgotten = 0
+    for row in _rows(tiles):
+        if _damaged(cache, *row):
+            with _transaction(cache.database):
+                # another run may have fetched them meanwhile
+                places = _damaged(cache, *row)
+                cache.database.executemany("DELETE FROM asked WHERE x = ? AND y = ?", places)
+                forgotten += len(places)
+    return forgotten
 
 
 def unasked(cache: TileCache, tiles: TileRows) -> tuple[IntArray, IntArray]:
@@ -188,14 +205,35 @@ def bytes_of_answers(cache: TileCache) -> tuple[int, int]:
 
 
 def _keep(cache: TileCache, answer: Answer) -> None:
-    digest = hashlib.sha256(answer.body).hexdigest() if answer.body else None
     now = datetime.now(UTC).isoformat(timespec="seconds")
+    digest = _digest(answer.body or None)
     row = answer.x, answer.y, answer.status, now, answer.etag or None, len(answer.body), digest
+    place = cache.zoom, answer.x, 2**cache.zoom - 1 - answer.y
     if answer.body:
-        tile = cache.zoom, answer.x, 2**cache.zoom - 1 - answer.y, answer.body
-        cache.database.execute("INSERT OR REPLACE INTO tiles VALUES (?, ?, ?, ?)", tile)
+        cache.database.execute("INSERT OR REPLACE INTO tiles VALUES (?, ?, ?, ?)", (*place, answer.body))
         cache.database.execute("INSERT OR IGNORE INTO metadata VALUES ('format', ?)", (answer.form,))
+    else:
+        cache.database.execute(
+            "DELETE FROM tiles WHERE zoom_level = ? AND tile_column = ? AND tile_row = ?", place
+        )
     cache.database.execute("INSERT OR REPLACE INTO asked VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+
+def _damaged(cache: TileCache, y: int, first: int, end: int) -> list[tuple[int, int]]:
+    """(x, y) in a row of the tiles that are not what was kept."""
+    row = cache.database.execute(
+        "SELECT x, sha256, tile_data FROM asked LEFT JOIN tiles "
+        "ON zoom_level = ? AND tile_column = x AND tile_row = ? WHERE y = ? AND x >= ? AND x < ?",
+        (cache.zoom, 2**cache.zoom - 1 - y, y, first, end),
+    )
+    return [(x, y) for x, sha256, body in row if _digest(body) != sha256]
+
+
+def _digest(body: object) -> str | None:
+    """As it stands in `asked`: nothing where there is no picture."""
+    if body is None:
+        return None
+    return hashlib.sha256(body).hexdigest() if isinstance(body, bytes) else ""
 
 
 def _locked(descriptor: int) -> bool:
