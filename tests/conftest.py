@@ -10,8 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-# a suite started in the background ignores Ctrl-C, and so would the processes whose Ctrl-C is tested
-signal.signal(signal.SIGINT, signal.default_int_handler)
 # two test processes with two threads each on two cores would mostly wait for each other
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -22,6 +20,9 @@ from roadrisk.dataset import Dataset
 from roadrisk.region import read_region
 from roadrisk.sources.demo import Metro, made_up_metro
 from roadrisk.tiling import tile
+
+# a suite started in the background ignores Ctrl-C, and so would the processes whose Ctrl-C is tested
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # benchmarks are run by `make bench`, which installs what they need
 collect_ignore_glob = [] if find_spec("pytest_benchmark") else ["benchmarks/*"]
