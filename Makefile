@@ -28,7 +28,7 @@ lint: $(VENV)/.tested
 bench: $(VENV)/.benched ## speed and memory beside their rivals, as ratios
 	$(BIN)/python -m pytest tests/benchmarks/bench_*.py --benchmark-only --benchmark-columns=min,median,rounds -p no:xdist
 
-bench-large: $(VENV)/.benched ## peak memory of cutting 100 and 10,000 km2: about 5 minutes, 4 GB of disk
+bench-large: $(VENV)/.benched ## peak memory of cutting 100 and 10,000 km2: some 2 minutes, 4 GB of disk
 	$(BIN)/python -m pytest tests/benchmarks/large_cut_memory.py --benchmark-only --benchmark-columns=min -p no:xdist
 
 test-tools: ## GDAL's command-line tools, the rivals of `make bench`: Debian's gdal-bin, as root or by sudo

@@ -28,8 +28,9 @@ from imagery_examples import cut
 from roadrisk.grid import Grid
 
 def family():
-    children = Path("/proc/self/task", str(os.getpid()), "children").read_text()
-    return [os.getpid(), *map(int, children.split())]
+    # of every thread: it is not the first that starts the workers
+    threads = Path("/proc/self/task").glob("*/children")
+    return [os.getpid(), *(int(child) for thread in threads for child in thread.read_text().split())]
 
 def watch():
     while True:
