@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check lint bench bench-large test-tools clean
+.PHONY: help demo test test-all check lint bench bench-large bench-gpu boston test-tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ bench: $(VENV)/.benched ## speed and memory beside their rivals, as ratios
 
 bench-large: $(VENV)/.benched ## peak memory of cutting 100 and 10,000 km2: some 2 minutes, 4 GB of disk
 	$(BIN)/python -m pytest tests/benchmarks/large_cut_memory.py --benchmark-only --benchmark-columns=min -p no:xdist
+
+bench-gpu: $(VENV)/.tested ## pictures a second on a GPU, end to end and bare
+	$(BIN)/python tests/benchmarks/gpu.py
+
+boston: $(VENV)/.tested ## what pictures add to facts in Boston, with intervals; needs ROADRISK_DATA
+	$(BIN)/python tests/real/boston_pictures.py
 
 test-tools: ## GDAL's command-line tools, the rivals of `make bench`: Debian's gdal-bin, as root or by sudo
 	@command -v gdalwarp >/dev/null && command -v gdal2tiles.py >/dev/null || { \

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from roadrisk.scoring import score
     from roadrisk.tiling import tile
     from roadrisk.training import train
+    from roadrisk.tuning import tune
 
 __version__ = "0.1.0"
-__all__ = ["demo", "info", "score", "tile", "train"]
+__all__ = ["demo", "info", "score", "tile", "train", "tune"]
 
 _HOMES = {
     "demo": "roadrisk.demonstration",
@@ -24,6 +25,7 @@ _HOMES = {
     "score": "roadrisk.scoring",
     "tile": "roadrisk.tiling",
     "train": "roadrisk.training",
+    "tune": "roadrisk.tuning",
 }
 
 

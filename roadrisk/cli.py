@@ -6,24 +6,18 @@ Nothing heavy is imported before a command runs, so `--help` is instant.
 from __future__ import annotations
 
 import json
-import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import date
-from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from roadrisk import __version__
 from roadrisk.errors import RoadriskError, UsageError
-
-if TYPE_CHECKING:
-    from roadrisk.progress import Progress
+from roadrisk.terminal import finish, report, shown
+from roadrisk.words import joined_words, names, numbers, one_region, rows_and_cols, sides, sources, window
 
 app = typer.Typer(
     name="roadrisk",
@@ -34,10 +28,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-# options that take several words; click takes one, so they are joined by commas before it looks
-SEVERAL_WORDS = {"--bbox": 4, "--label-window": 2, "--feature-window": 2}
-
-ENDS_WORDS = re.compile(r"--?[A-Za-z]|.*\.toml$")  # another flag, or the region file
+# groups of options in `train --help`
+LEARNED, SEEN, NETWORK = "What is learned", "What it is learned from", "The network"
+TRAINING, MACHINE = "The training", "The machine"
 INTERRUPTED = 130  # the exit code that typer makes of Ctrl-C
 
 
@@ -46,26 +39,6 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, joined_words(args))
-
-
-def joined_words(args: list[str]) -> list[str]:
-    """Arguments with the words of `--bbox` and the windows joined by commas.
-
-    >>> joined_words(["--bbox", "-93.7", "41.5", "-93.5", "41.7", "-o", "x"])
-    ['--bbox=-93.7,41.5,-93.5,41.7', '-o', 'x']
-    >>> joined_words(["--bbox=-93.7,41.5,-93.5,41.7"])
-    ['--bbox=-93.7,41.5,-93.5,41.7']
-    """
-    joined, rest = [], list(args)
-    while rest:
-        word = rest.pop(0)
-        if word in SEVERAL_WORDS and rest:
-            count = 1 if "," in rest[0] else SEVERAL_WORDS[word]
-            taken = list(takewhile(lambda text: not ENDS_WORDS.match(text), rest[:count]))
-            rest = rest[len(taken) :]
-            word = f"{word}={','.join(taken)}"
-        joined.append(word)
-    return joined
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of paths.")]
@@ -199,64 +172,239 @@ def tile(
 @app.command(cls=Command)
 def train(
     data: Annotated[
-        list[Path], typer.Argument(metavar="DATASET", help="A dataset, or a table with image_path.")
+        list[Path], typer.Argument(metavar="DATASET...", help="Datasets, or a table with image_path.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="MODEL", help="Folder to make.")],
     label: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="What is learned; default: label.")
+        str | None,
+        typer.Option(metavar="COLUMN", help="What is learned; default: label.", rich_help_panel=LEARNED),
     ] = None,
     positive: Annotated[
-        str | None, typer.Option(metavar="VALUE", help="The label's value that is high risk.")
+        str | None,
+        typer.Option(metavar="VALUE", help="The label's value that is high risk.", rich_help_panel=LEARNED),
+    ] = None,
+    at_least: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N", help="High risk from here; default: the top fifth.", rich_help_panel=LEARNED
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,C",
+            help="The label's values, from the least risk to the most.",
+            rich_help_panel=LEARNED,
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="class|count|value", help="What is said of a tile.", rich_help_panel=LEARNED),
+    ] = None,
+    exposure: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="What expected counts are proportional to.", rich_help_panel=LEARNED
+        ),
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOSS",
+            help="cross-entropy, weighted, focal; mse, huber; negative-binomial, poisson; the task's first.",
+            rich_help_panel=LEARNED,
+        ),
     ] = None,
     inputs: Annotated[
-        str | None, typer.Option(metavar="both|image|facts", help="What the network sees.")
+        str | None,
+        typer.Option(metavar="both|image|facts", help="What the network sees.", rich_help_panel=SEEN),
     ] = None,
     views: Annotated[
-        str | None, typer.Option(metavar="VIEW", help="Whose pictures it sees; default: aerial.")
+        str | None,
+        typer.Option(metavar="A,B", help="Whose pictures it sees; default: aerial.", rich_help_panel=SEEN),
     ] = None,
-    features: Annotated[str | None, typer.Option(metavar="A,B", help="Facts to use; default: all.")] = None,
-    exclude: Annotated[str | None, typer.Option(metavar="C,D", help="Facts to leave out.")] = None,
+    features: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Facts to use; default: all.", rich_help_panel=SEEN)
+    ] = None,
+    exclude: Annotated[
+        str | None, typer.Option(metavar="C,D", help="Facts to leave out.", rich_help_panel=SEEN)
+    ] = None,
+    neighbourhood: Annotated[
+        str | None,
+        typer.Option(
+            metavar="3,7", help="Also the facts of the 3 x 3 and 7 x 7 tiles around.", rich_help_panel=SEEN
+        ),
+    ] = None,
     encoder: Annotated[
-        str | None, typer.Option(metavar="basic|resnet34", help="Network that sees the picture.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Network that sees pictures: basic, resnet18/34/50, aerial-resnet18 or timm:NAME.",
+            rich_help_panel=NETWORK,
+        ),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="imagenet|none|PATH", help="Where its weights come from; follows the encoder."),
+        typer.Option(
+            metavar="imagenet|none|PATH",
+            help="Where its weights come from; follows the encoder.",
+            rich_help_panel=NETWORK,
+        ),
     ] = None,
-    folds: Annotated[int | None, typer.Option(help="Parts of the cross-validation.")] = None,
-    block: Annotated[float | None, typer.Option(metavar="METRES", help="Side of a spatial block.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training tiles.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same model.")] = None,
-    device: Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|last|all",
+            help="How much of it learns; follows the encoder.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    augment: Annotated[
+        bool,
+        typer.Option(
+            "--augment",
+            help="Learn from all flips and quarter turns, score their mean.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = False,
+    fusion: Annotated[
+        str | None,
+        typer.Option(
+            metavar="concat|mlp|gate|attention",
+            help="How picture and facts are joined.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Parts of the cross-validation.", rich_help_panel=TRAINING)
+    ] = None,
+    block: Annotated[
+        float | None,
+        typer.Option(metavar="METRES", help="Side of a spatial block.", rich_help_panel=TRAINING),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training tiles, at most.", rich_help_panel=TRAINING)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same model.", rich_help_panel=TRAINING)] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.", rich_help_panel=MACHINE)
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="32|bf16|16", help="Bits of a number.", rich_help_panel=MACHINE)
+    ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(help="Processes a machine, as torchrun starts them.", rich_help_panel=MACHINE),
+    ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(help="Machines, as torchrun starts them.", rich_help_panel=MACHINE)
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="Without the models that it is compared with.", rich_help_panel=TRAINING
+        ),
+    ] = False,
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="These and all other settings as TOML; flags override it.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    holdout: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATASET", help="A metro that is judged, never learned from.", rich_help_panel=LEARNED
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with a training that was interrupted.", rich_help_panel=TRAINING
+        ),
+    ] = False,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            metavar="csv|tensorboard", help="Write every epoch into MODEL.log/.", rich_help_panel=TRAINING
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Learn risk from the picture and the facts together, and say how good that is."""
-    if len(data) > 1:
-        raise UsageError("one dataset at a time; several metros in one model are not there yet")
     flags = {
         "label": label,
         "positive": positive,
+        "at_least": at_least,
+        "classes": names(classes),
+        "task": task,
+        "exposure": exposure,
+        "loss": loss,
         "inputs": inputs,
         "views": names(views),
         "features": names(features),
         "exclude": names(exclude),
+        "neighbourhood": sides(neighbourhood),
         "encoder": encoder,
         "weights": weights,
+        "tune": tune,
+        "augment": augment or None,
+        "fusion": fusion,
         "folds": folds,
         "block_m": block,
         "epochs": epochs,
         "seed": seed,
         "device": device,
+        "precision": precision,
+        "devices": devices,
+        "nodes": nodes,
+        "quick": quick or None,
+        "log": log,
     }
     from roadrisk.learning.settings import settings_from
     from roadrisk.training import train as trained_model
 
-    settings = settings_from({k: v for k, v in flags.items() if v is not None})
+    asked = settings_from({k: v for k, v in flags.items() if v is not None}, settings)
     with shown(quiet or as_json) as progress:
-        trained = trained_model(data[0], out, settings, progress=progress)
-    report(trained.lines(), quiet or as_json)
+        trained = trained_model(data, out, asked, holdout=holdout, resume=resume, progress=progress)
+    if not trained.first:
+        return
+    report(trained.lines(verbose), quiet or as_json)
     finish([out], trained.as_json(), as_json)
+
+
+@app.command(cls=Command)
+def tune(
+    data: Annotated[list[Path], typer.Argument(metavar="DATASET...", help="As of train.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", metavar="FILE", help="The best settings, as TOML.")
+    ] = Path("tuned.toml"),
+    trials: Annotated[
+        int, typer.Option(min=1, help="Settings to try, those of earlier runs among them.")
+    ] = 30,
+    search: Annotated[
+        str | None, typer.Option(metavar="A,B", help="What is searched over; default: all that fits.")
+    ] = None,
+    settings: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings that are not searched over, as of train.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Search for better settings, judged on spatial folds inside the training data."""
+    from roadrisk.learning.settings import settings_from
+    from roadrisk.tuning import tune as tuned_settings
+
+    with shown(quiet or as_json) as progress:
+        tuned = tuned_settings(
+            data, out, settings_from({}, settings), trials=trials, search=names(search), progress=progress
+        )
+    report(tuned.lines(), quiet or as_json)
+    finish([out], tuned.as_json(), as_json)
 
 
 @app.command(cls=Command)
@@ -339,7 +487,8 @@ def main() -> None:
             # a second Ctrl-C must not spoil the exit
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             typer.echo(
-                "roadrisk: stopped; `tile` run again goes on where it stopped, other commands start over",
+                "roadrisk: stopped; `tile` and `tune` run again and `train --resume` go on where they "
+                "stopped, other commands start over",
                 err=True,
             )
         raise
@@ -349,121 +498,3 @@ def fail(error: Exception, code: int) -> None:
     """One line on stderr, then exit."""
     typer.echo(f"roadrisk: {' '.join(str(error).split())}", err=True)
     sys.exit(code)
-
-
-def one_region(given: list[Path]) -> Path | None:
-    """The region file among the positional arguments; a pattern that the shell expanded is an error."""
-    others = [p for p in given if p.suffix != ".toml"]
-    if others:
-        raise UsageError(
-            f"{others[0]} is not a region file (.toml); if the shell expanded a pattern, quote the pattern: "
-            f"--imagery '{others[0].parent / ('*' + others[0].suffix)}'"
-        )
-    if len(given) > 1:
-        raise UsageError(f"one region file at a time; {len(given)} given")
-    return given[0] if given else None
-
-
-def numbers(flag: str, text: str | None, count: int) -> list[float] | None:
-    """Numbers separated by commas."""
-    if text is None:
-        return None
-    try:
-        values = [float(v) for v in text.split(",")]
-    except ValueError:
-        raise UsageError(f"{flag} {text.replace(',', ' ')} is not {count} numbers") from None
-    if len(values) != count:
-        raise UsageError(f"{flag} takes {count} numbers; {len(values)} given")
-    return values
-
-
-def rows_and_cols(text: str | None) -> list[int] | None:
-    """`4x6` as rows and columns."""
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(p.isdigit() for p in parts):
-        raise UsageError(f"--shape {text} is not ROWSxCOLS, as in 4x4")
-    return [int(p) for p in parts]
-
-
-def window(flag: str, text: str | None) -> list[date] | None:
-    """Two ISO dates."""
-    if text is None:
-        return None
-    try:
-        dates = [date.fromisoformat(v) for v in text.split(",")]
-    except ValueError:
-        raise UsageError(
-            f"{flag} {text.replace(',', ' ')} is not two dates, as in 2024-01-01 2025-01-01"
-        ) from None
-    if len(dates) != 2:
-        raise UsageError(f"{flag} takes two dates, FROM and TO; {len(dates)} given")
-    return dates
-
-
-def names(text: str | None) -> list[str] | None:
-    """A list separated by commas."""
-    return None if text is None else [n.strip() for n in text.split(",") if n.strip()]
-
-
-def sources(paths: list[str] | None) -> list[dict[str, str]] | None:
-    """Source flags as the region file writes them."""
-    return [{"path": str(Path(p).expanduser()) if p.startswith("~") else p} for p in paths] if paths else None
-
-
-def report(lines: list[str], quiet: bool) -> None:
-    """The summary, on stderr."""
-    if not quiet:
-        for line in lines:
-            typer.echo(line, err=True)
-
-
-def finish(paths: list[Path], result: dict[str, Any], as_json: bool) -> None:
-    """What was written, on stdout: one path a line, or one JSON object."""
-    if as_json:
-        typer.echo(json.dumps(result))
-    else:
-        for path in paths:
-            typer.echo(str(path))
-
-
-@contextmanager
-def shown(quiet: bool) -> Iterator[Progress]:
-    """Progress bars on stderr, one a stage."""
-    from roadrisk.progress import silent
-
-    if quiet:
-        yield silent
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    bars = Bars(*columns, console=Console(stderr=True))
-    try:
-        yield stage_bars(bars)
-    finally:
-        if bars.tasks:
-            bars.stop()
-
-
-def stage_bars(bars: Any) -> Callable[..., None]:
-    """A `Progress` that draws a bar for each stage it hears of."""
-    tasks: dict[str, Any] = {}
-
-    def heard(stage: str, done: int, total: int, note: str = "") -> None:
-        if not tasks:
-            bars.start()
-        if stage not in tasks:
-            tasks[stage] = bars.add_task(stage, total=total, note=note)
-        bars.update(tasks[stage], completed=done, total=total, note=note)
-
-    return heard

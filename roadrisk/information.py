@@ -305,8 +305,9 @@ def table_info(table: LayerFile) -> Info:
         lacks.append("a column label: say what is learned with train --label COLUMN")
     facts = [column.name for column in tiles.columns if column.role == "feature"]
     said: tuple[str | TextTable, ...] = (
-        f"table {table.path.name}: {len(tiles):,} rows, {pictures:,} with picture ({tiles.tile_px} px)",
-        f"numbers that may be facts: {', '.join(facts) or 'none'}",
+        f"table {table.path.name}: {len(tiles):,} rows, {pictures:,} with picture "
+        f"({tiles.views[0].tile_px} px)",
+        f"columns that may be facts: {', '.join(facts) or 'none'}",
         *(f"it lacks {lack}" for lack in lacks),
         columns_table(tiles.columns, tallies),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,49 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from roadrisk.columns import Column
-from roadrisk.dataset import Dataset, read_dataset
+from roadrisk.dataset import Dataset, View, read_dataset
 from roadrisk.errors import DatasetError, SourceError
 from roadrisk.files import digest_of, sha256_of
 from roadrisk.grid import FloatArray, IntArray, LngLatBbox
 from roadrisk.gridding import grid_of_shape
 from roadrisk.imagery.sheets import Stretch
-from roadrisk.learning.pictures import FilePictures, MosaicPictures, Pictures, file_inside, picture_of
+from roadrisk.learning.facts.choosing import table_column
+from roadrisk.learning.pictures.sources import (
+    CachedPictures,
+    FilePictures,
+    MosaicPictures,
+    file_inside,
+    picture_of,
+)
 from roadrisk.maps.scored import GivenShapes, GridTiles, Places, given_points
 from roadrisk.sources.tables import checked_names
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 NOT_FACTS = ("image_path", "tile_id", "id", "lon", "lat", "geometry")
+
+
+@dataclass(frozen=True, eq=False)
+class TileView:
+    """One view of N tiles.
+
+    Parameters
+    ----------
+    name : of the view; empty for the pictures that a table names.
+    has_image : (N,) bool.
+    tile_px : side of a picture as it is stored.
+    reach : tiles that a picture reaches beyond its own, on each side.
+    metres_per_pixel : ground side of a pixel [m]; None where nothing says.
+    stretch : how more than 8 bit became 8 bit; None where they were, or where nothing says.
+    pictures_of : side in pixels -> the pictures of the tiles that have one, in row order, of each dataset.
+    """
+
+    name: str
+    has_image: NDArray[np.bool_]
+    tile_px: int
+    reach: int
+    metres_per_pixel: float | None
+    stretch: Stretch | None
+    pictures_of: Callable[[int], tuple[CachedPictures, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,16 +73,16 @@ class Tiles:
     frame : N rows with `tile_id` and the columns.
     columns : what is known of the columns of `frame`.
     keys : (N,) names by which a model knows a tile that it was trained on.
-    has_image : (N,) bool.
     eligible : (N,) bool, whether a model is trained and judged on the tile.
     scored : (N,) bool, whether a layer gives the tile a score.
     area_km2 : (N,) ground area; 1 where nothing says, so that sums stay as they are.
     places : where the tiles lie; None when nothing says.
     lattice : (row, col), absolute and (N,) each, and the ground metres of a step; None without places.
-    tile_px : side of a picture.
-    pictures_of : side in pixels -> the pictures of the tiles that have one, in row order.
-    dataset : None for a table.
-    view : whose pictures they are; empty without any.
+    views : those that were asked for and are there, in the order asked for.
+    source : (N,) identity of the dataset or table that each tile is from.
+    cell_m : ground side of a tile [m]; None where nothing says.
+    dataset : None for a table, and for several datasets.
+    metros : the tiles of each dataset where there are several.
     """
 
     name: str
@@ -60,41 +91,31 @@ class Tiles:
     frame: pd.DataFrame
     columns: tuple[Column, ...]
     keys: NDArray[Any]
-    has_image: NDArray[np.bool_]
     eligible: NDArray[np.bool_]
     scored: NDArray[np.bool_]
     area_km2: FloatArray
     places: Places | None
     lattice: tuple[IntArray, IntArray, float] | None
-    tile_px: int
-    pictures_of: Callable[[int], Pictures | None]
+    views: tuple[TileView, ...]
+    source: NDArray[Any]
+    cell_m: float | None = None
     dataset: Dataset | None = None
-    view: str = ""
+    metros: tuple[Tiles, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)
 
     @property
-    def cache(self) -> Path:
-        """Folder beside the source for what is computed once from its pictures."""
-        return self.path.with_name(self.path.name + ".cache")
-
-    @property
-    def metres_per_pixel(self) -> float | None:
-        """Ground side of a pixel [m]; None where nothing says."""
-        if self.dataset is None or not self.view:
-            return None
-        return self.dataset.metres_per_pixel(self.view)
-
-    @property
-    def stretch(self) -> Stretch | None:
-        """How the pictures became 8 bit; None where they were, or where nothing says."""
-        views = [view for view in self.dataset.views if view.name == self.view] if self.dataset else []
-        return views[0].stretch if views else None
+    def has_image(self) -> NDArray[np.bool_]:
+        """(N,) whether a tile has a picture in some view."""
+        none = np.zeros(len(self), bool)
+        return np.asarray(np.any([none, *(view.has_image for view in self.views)], axis=0))
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was said of the sources that whoever reads a score should know."""
+        if self.metros:
+            return tuple(said for metro in self.metros for said in metro.warnings)
         return tuple(self.dataset.manifest.get("warnings", ())) if self.dataset else ()
 
     @property
@@ -110,16 +131,22 @@ class Tiles:
     @property
     def windows(self) -> dict[str, tuple[str, str]]:
         """The dates [from, to) of a dataset's label and features."""
-        known = self.dataset.manifest["windows"] if self.dataset else {}
+        first = self.metros[0].dataset if self.metros else self.dataset
+        known = first.manifest["windows"] if first else {}
         return {name: (start, end) for name, (start, end) in known.items()}
 
 
-def tiles_at(path: Path, view: str = "aerial") -> Tiles:
+def cache_of(path: Path) -> Path:
+    """Folder beside a dataset or table for what is computed once from its pictures."""
+    return path.with_name(path.name + ".cache")
+
+
+def tiles_at(path: Path, views: Sequence[str]) -> Tiles:
     """The tiles of a dataset folder, or of a table with `image_path`.
 
     Parameters
     ----------
-    view : of a dataset, whose pictures are meant.
+    views : of a dataset, whose pictures are meant; those that it lacks are not among the tiles' views.
 
     Raises
     ------
@@ -127,7 +154,7 @@ def tiles_at(path: Path, view: str = "aerial") -> Tiles:
     SourceError : a table that cannot be used.
     """
     if path.is_dir():
-        return tiles_of_dataset(read_dataset(path), view)
+        return tiles_of_dataset(read_dataset(path), views)
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         return tiles_of_table(path)
     if path.exists():
@@ -135,24 +162,13 @@ def tiles_at(path: Path, view: str = "aerial") -> Tiles:
     raise DatasetError(f"no such dataset or table: {path}")
 
 
-def tiles_of_dataset(dataset: Dataset, view: str) -> Tiles:
-    """The tiles of a dataset with the pictures of one of its views."""
+def tiles_of_dataset(dataset: Dataset, views: Sequence[str]) -> Tiles:
+    """The tiles of a dataset with the pictures of some of its views."""
     frame = dataset.tiles()
     grid = dataset.grid
     rows, cols = frame["row"].to_numpy(), frame["col"].to_numpy()
-    size = len(frame)
-    dropped = frame["dropped"].to_numpy() if "dropped" in frame else np.zeros(size, bool)
-    views = [v for v in dataset.views if v.name == view]
-    has_image = np.zeros(size, bool)
-    if views:
-        has_image = frame[f"coverage_{view}"].to_numpy() >= max(views[0].min_coverage, np.finfo(float).tiny)
-
-    def pictures_of(size_px: int) -> Pictures | None:
-        if not has_image.any():
-            return None
-        reader = dataset.reader(view)
-        return MosaicPictures(reader, rows[has_image], cols[has_image], size_px, views[0].digest)
-
+    dropped = frame["dropped"].to_numpy() if "dropped" in frame else np.zeros(len(frame), bool)
+    known = {view.name: view for view in dataset.views}
     # ids of a `shape` grid say nothing of where it lies
     whose = "" if grid.scheme != "shape" else f"{digest_of(grid.as_json())[:16]}/"
     return Tiles(
@@ -162,16 +178,36 @@ def tiles_of_dataset(dataset: Dataset, view: str) -> Tiles:
         frame=frame,
         columns=dataset.columns,
         keys=np.array([whose + name for name in frame["tile_id"]], dtype=object),
-        has_image=has_image,
         eligible=frame["eligible"].to_numpy() & ~dropped,
         scored=~dropped,
         area_km2=grid.area_km2(rows, cols),
         places=GridTiles(grid, rows, cols),
         lattice=(grid.y0 + rows, grid.x0 + cols, grid.cell_m),
-        tile_px=views[0].tile_size * views[0].neighbourhood if views else 0,
-        pictures_of=pictures_of,
+        views=tuple(_tile_view(dataset, frame, known[name]) for name in views if name in known),
+        source=np.full(len(frame), dataset.plan, dtype=object),
+        cell_m=grid.cell_m,
         dataset=dataset,
-        view=view if views else "",
+    )
+
+
+def _tile_view(dataset: Dataset, frame: pd.DataFrame, view: View) -> TileView:
+    has_image = frame[f"coverage_{view.name}"].to_numpy() >= max(view.min_coverage, np.finfo(float).tiny)
+    rows, cols = frame["row"].to_numpy()[has_image], frame["col"].to_numpy()[has_image]
+
+    def pictures_of(size_px: int) -> tuple[CachedPictures, ...]:
+        if not has_image.any():
+            return ()
+        pictures = MosaicPictures(dataset.reader(view.name), rows, cols, size_px, view.digest)
+        return (CachedPictures(pictures, cache_of(dataset.path)),)
+
+    return TileView(
+        name=view.name,
+        has_image=has_image,
+        tile_px=view.tile_size * view.neighbourhood,
+        reach=view.neighbourhood // 2,
+        metres_per_pixel=dataset.metres_per_pixel(view.name),
+        stretch=view.stretch,
+        pictures_of=pictures_of,
     )
 
 
@@ -208,8 +244,9 @@ def tiles_of_table(path: Path) -> Tiles:
     paths = tuple(frame["image_path"][named].astype(str))
     source_rows = tuple(np.flatnonzero(named).tolist())
 
-    def pictures_of(size_px: int) -> Pictures | None:
-        return FilePictures(path.parent, paths, source_rows, size_px) if paths else None
+    def pictures_of(size_px: int) -> tuple[CachedPictures, ...]:
+        pictures = FilePictures(path.parent, paths, source_rows, size_px)
+        return (CachedPictures(pictures, cache_of(path)),) if paths else ()
 
     return Tiles(
         name=path.stem,
@@ -218,14 +255,13 @@ def tiles_of_table(path: Path) -> Tiles:
         frame=frame.assign(tile_id=ids),
         columns=_table_columns(frame),
         keys=_table_keys(path.parent, frame, ids),
-        has_image=named,
         eligible=np.ones(len(frame), bool),
         scored=np.ones(len(frame), bool),
         area_km2=np.ones(len(frame)),
         places=places,
         lattice=_lattice(places),
-        tile_px=_first_side(path.parent, paths),
-        pictures_of=pictures_of,
+        views=(TileView("", named, _first_side(path.parent, paths), 0, None, None, pictures_of),),
+        source=np.full(len(frame), identity, dtype=object),
     )
 
 
@@ -307,21 +343,7 @@ def _lattice(places: Places | None) -> tuple[IntArray, IntArray, float] | None:
 
 
 def _table_columns(frame: pd.DataFrame) -> tuple[Column, ...]:
-    facts = [name for name in frame.columns if name not in NOT_FACTS]
-    numeric = [
-        n for n in facts if pd.api.types.is_numeric_dtype(frame[n]) or pd.api.types.is_bool_dtype(frame[n])
-    ]
-    return tuple(
-        Column(
-            name=str(name),
-            dtype=str(frame[name].dtype),
-            unit="",
-            role="feature" if name in numeric else "info",
-            combine="none",
-            meaning=f"Column {name} of the table.",
-        )
-        for name in facts
-    )
+    return tuple(table_column(str(name), frame[name]) for name in frame.columns if name not in NOT_FACTS)
 
 
 def _first_side(folder: Path, paths: tuple[str, ...]) -> int:

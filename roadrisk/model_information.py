@@ -9,19 +9,10 @@ from typing import Any
 
 from roadrisk.columns import Column
 from roadrisk.errors import ModelError
+from roadrisk.learning.judging.measured import metrics_table
 from roadrisk.learning.model import FOLDS, MANIFEST, WEIGHTS, Model, read_model
 from roadrisk.maps.fields import period, window_lines
 from roadrisk.plain_text import TextTable
-
-MEASURES = {
-    "n": "tiles",
-    "auroc": "AUROC",
-    "auroc_fold_mean": "within folds",
-    "auprc": "AP",
-    "brier": "Brier",
-    "ece": "ECE",
-    "hit_rate_10": "top 10 %",
-}
 
 
 def told_of_model(path: Path) -> tuple[list[str | TextTable], dict[str, Any]]:
@@ -43,17 +34,19 @@ def told_of_model(path: Path) -> tuple[list[str | TextTable], dict[str, Any]]:
 def _told(model: Model, path: Path) -> tuple[list[str | TextTable], dict[str, Any]]:
     about = model.provenance
     shape = model.architecture
-    pictures = (
-        f"{shape.encoder} on pictures of {shape.size_px} px" if shape.inputs != "facts" else "no picture"
-    )
+    pictures = "no picture"
+    if shape.views:
+        seen = ", ".join(f"{view.view or 'pictures'} of {view.size_px} px" for view in shape.views)
+        pictures = f"{shape.encoder} (learns: {shape.tune}) on {seen}"
     size = sum((path / name).stat().st_size for name in (MANIFEST, WEIGHTS, FOLDS))
     said: list[str | TextTable] = [
         f"model: whole, 3 files as they were written, {size / 1e6:,.1f} MB",
         f"inputs {shape.inputs}: {pictures}; {len(model.fold_models)} fold models, {model.split} folds",
+        *((f"joined by {shape.fusion}",) if shape.inputs == "both" else ()),
         about["label"]["meaning"],
         *window_lines(about["windows"]),
         *_provenance_lines(about),
-        _metrics_table(model.metrics),
+        metrics_table(model.metrics),
         _facts_table(model.columns, about),
     ]
     values = {
@@ -78,10 +71,8 @@ def _provenance_lines(about: dict[str, Any]) -> list[str]:
     said += [f"dataset {d.get('name')} ({str(d.get('identity'))[:16]})" for d in about.get("datasets", [])]
     if about["cell_m"] is not None:
         said.append(f"tiles of {about['cell_m']:.4g} m")
-    if about["metres_per_pixel"] is not None:
-        said.append(f"pixels of {about['metres_per_pixel']:.3g} m")
-    if about.get("view"):
-        said.append(f"pictures of the view {about['view']}")
+    for view, metres in about["metres_per_pixel"].items():
+        said.append(f"pictures of the view {view}, pixels of {metres:.3g} m")
     for view, spans in about.get("stretches", {}).items():
         said.append(f"{view} is stretched to 8 bit: {', '.join(f'{a:.5g} to {b:.5g}' for a, b in spans)}")
     said += about.get("warnings", [])
@@ -94,22 +85,6 @@ def _provenance_lines(about: dict[str, Any]) -> list[str]:
             "made by " + ", ".join(f"{name} {version}" for name, version in about["versions"].items())
         )
     return said
-
-
-def _metrics_table(metrics: dict[str, dict[str, dict[str, Any]]]) -> TextTable:
-    rows = tuple(
-        (f"{model}, {split}", *(_measure(found.get(name)) for name in MEASURES))
-        for split, models in metrics.items()
-        for model, found in models.items()
-    )
-    header = ("model, folds", *MEASURES.values())
-    return TextTable("how good it is on tiles it did not see", header, rows, header[1:])
-
-
-def _measure(value: float | int | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 def _facts_table(columns: Sequence[Column], about: dict[str, Any]) -> TextTable:

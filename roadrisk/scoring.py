@@ -4,31 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import rasterio
+import torch
 from numpy.typing import NDArray
 
 from roadrisk.columns import Column
 from roadrisk.errors import ModelError
 from roadrisk.files import sha256_of
-from roadrisk.grid import FloatArray
-from roadrisk.imagery.sheets import Stretch
+from roadrisk.gathering import examples_of
+from roadrisk.grid import IntArray
 from roadrisk.inputs import Tiles, tiles_at
-from roadrisk.learning.frozen import device_of, scoring_feed
-from roadrisk.learning.model import WEIGHTS, Model, fold_logits, read_model, scores
+from roadrisk.learning.examples import Examples
+from roadrisk.learning.facts.neighbourhood import neighbour_names
+from roadrisk.learning.judging.predicted import (
+    Field,
+    Predicted,
+    observed_field,
+    predicted_fields,
+    risk_meaning,
+)
+from roadrisk.learning.labels.amounts import exposure_of
+from roadrisk.learning.labels.label import observed
+from roadrisk.learning.loop.devices import device_of
+from roadrisk.learning.matching import Kind, column_differences, tile_differences
+from roadrisk.learning.model import WEIGHTS, Model, Scores, fold_outputs, read_model, scores
+from roadrisk.learning.pictures.feeds import ImageFeed, scoring_feed
 from roadrisk.maps.layers import check_outs, write_layers
 from roadrisk.maps.page import Overview
-from roadrisk.maps.scored import About, GivenShapes, GridTiles, Places, Scored, scored_tiles
+from roadrisk.maps.scored import (
+    HAS_FACTS,
+    HAS_IMAGE,
+    IN_TRAINING,
+    TILE_ID,
+    About,
+    GivenShapes,
+    GridTiles,
+    Places,
+    Scored,
+    scored_tiles,
+)
+from roadrisk.metros import kind_of, over_windows, with_absent_classes
 from roadrisk.mosaic.overview import overview_path
 from roadrisk.progress import Progress, silent
-from roadrisk.training import examples_of
-
-TOLERANCE = 0.2  # of cell side, pixel side and window length, between training and scoring
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +60,7 @@ class Scoring:
     paths: tuple[Path, ...]
     scored: Scored
     rows: int
+    told: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """For people: how many tiles were scored and from what."""
@@ -49,6 +72,7 @@ class Scoring:
             f"{len(table):,} of {self.rows:,} tiles scored; {seen:,} by the model that did not see them, "
             "the others by the mean of all",
             f"{facts_only:,} from facts alone, {image_only:,} from the picture alone",
+            *self.told,
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -78,51 +102,149 @@ def score(
     RoadriskError : one line that says what is wrong, where, and what to do.
     """
     trained = read_model(model)
-    view = trained.provenance.get("view") or "aerial"
-    tiles = tiles_at(data, view)
+    names = [view.view for view in trained.architecture.views]
+    tiles = called_as(tiles_at(data, [name or "aerial" for name in names]), names)
     check_outs(outs, tiles.places)
-    tiles = _with_absent_classes(tiles, trained)
-    _check_fit(trained, tiles, model)
-    examples = examples_of(tiles, _own_columns(trained, tiles), None, trained.picture)
-    rows = np.flatnonzero(tiles.scored & _has_enough(trained, examples.has_image, examples.has_facts))
+    tiles = with_absent_classes(tiles, trained.columns)
+    check_fit(trained, tiles, model)
+    examples = scored_examples(trained, tiles)
+    rows = np.flatnonzero(tiles.scored & _has_enough(trained, examples))
     if not len(rows):
         raise ModelError(
             f"no tile of {data} has what {model} looks at ({trained.architecture.inputs}); nothing to score"
         )
-    shown = examples.taken(rows)
-    torch_device = device_of(device)
-    images = None
-    if trained.picture is not None and examples.pictures is not None:
-        images = scoring_feed(examples.pictures, trained.picture, trained.encoder, tiles.cache, torch_device)
-        images.ready(shown.picture[shown.has_image], progress)
-    said = scores(trained, shown, fold_logits(trained, shown, images, torch_device, progress))
-    table = pd.DataFrame(
-        {
-            "tile_id": tiles.frame["tile_id"].to_numpy()[rows],
-            "risk": said.probability,
-            "has_image": shown.has_image,
-            "has_facts": shown.has_facts,
-            "label": pd.Series(_observed(trained, tiles)[rows], dtype="boolean"),
-            "in_training": said.out_of_fold,
-        }
-    )
-    told = (*_measure(trained, tiles), *_taken(trained, tiles), *shown.columns)
-    facts = tiles.frame[[column.name for column in told]].iloc[rows].reset_index(drop=True)
-    scored = scored_tiles(table, _places(tiles, rows), _about(trained, tiles, model), facts, told)
-    return Scoring(tuple(write_layers(scored, outs, _overview(tiles))), scored, len(tiles))
+    shown, at = examples.taken(rows), device_of(device)
+    images = feeds_of(trained, shown, at, progress)
+    outputs = fold_outputs(trained.architecture, trained.fold_models, shown, images, at, progress)
+    said = scores(trained, shown, outputs)
+    predicted = _predicted(trained, said)
+    fields = _fields(trained, tiles, rows, shown, said, predicted)
+    about = _about(trained, tiles, model)
+    scored = scored_tiles(fields, _places(tiles, rows), about, predicted.order)
+    written = tuple(write_layers(scored, outs, _overview(tiles)))
+    return Scoring(written, scored, len(tiles), _notes(trained, shown))
 
 
-def _with_absent_classes(tiles: Tiles, model: Model) -> Tiles:
-    """Tiles with 0 metres of each road class that the model knows and no street here has.
+def called_as(tiles: Tiles, names: Sequence[str]) -> Tiles:
+    """Tiles whose one view is called as the model's is, where either is a table's, which has no name."""
+    if len(names) == len(tiles.views) == 1 and "" in (names[0], tiles.views[0].name):
+        return replace(tiles, views=(replace(tiles.views[0], name=names[0]),))
+    return tiles
 
-    Classes become columns as they occur; where roads are known, one that does not occur is none, not unknown.
+
+def check_fit(model: Model, tiles: Tiles, path: Path) -> None:
+    """Refuse tiles that are not of the kind the model was trained on, naming each difference.
+
+    Raises
+    ------
+    ModelError : what differs, and what to do.
     """
-    known = {column.name for column in tiles.columns}
-    absent = [c for c in model.columns if c.name.startswith("road_m_") and c.name not in known]
-    if "road_m" not in known or tiles.dataset is None or not absent:
-        return tiles
-    frame = tiles.frame.assign(**dict.fromkeys((column.name for column in absent), 0.0))
-    return replace(tiles, frame=frame, columns=(*tiles.columns, *absent))
+    about = model.provenance
+    there = Kind(
+        columns=model.columns,
+        cell_m=about["cell_m"],
+        metres_per_pixel=about["metres_per_pixel"],
+        stretches={
+            view: tuple((float(low), float(high)) for low, high in spans)
+            for view, spans in about.get("stretches", {}).items()
+        },
+        views=tuple(view.view for view in model.architecture.views),
+    )
+    used = {name for fold in model.fold_models for name in fold.preparation.columns}
+    used = {
+        column.name
+        for column in model.columns
+        if column.name in used or used & set(neighbour_names(column.name, model.neighbourhood))
+    }
+    exposure = model.architecture.task.exposure
+    wrong = [*column_differences(kind_of(tiles), there, used).values()]
+    wrong += [f"no column {exposure}"] if exposure and exposure not in tiles.frame else []
+    wrong += tile_differences(kind_of(tiles), there, str(path))
+    if wrong:
+        raise ModelError(
+            f"{path} was trained on other tiles than {tiles.path} has: {'; '.join(wrong)}; "
+            "tile the region as the model's was, or train a model on it"
+        )
+
+
+def scored_examples(model: Model, tiles: Tiles) -> Examples:
+    """Tiles as the model meets them, one for every row."""
+    exposure = exposure_of(tiles.frame, model.architecture.task, str(tiles.path))
+    known = {column.name: column for column in model.columns}
+    windows = tuple(known.get(column.name, column) for column in tiles.columns)
+    tiles = over_windows(replace(tiles, columns=windows), tiles.columns)
+    return examples_of(tiles, _own_columns(model, tiles), model.neighbourhood, model.pictures, exposure)
+
+
+def feeds_of(
+    model: Model, examples: Examples, device: torch.device, progress: Progress
+) -> list[ImageFeed | None]:
+    """Feeds of the model's views, with all features that a frozen encoder has to make."""
+    feeds: list[ImageFeed | None] = []
+    for view, (pictures, preparation) in enumerate(zip(examples.pictures, model.pictures, strict=True)):
+        feed = None
+        if pictures:
+            shape = model.architecture
+            feed = scoring_feed(pictures, preparation, shape.encoder, model.encoder, shape.augment, device)
+            seen = examples.picture[:, view]
+            feed.ready(seen[seen >= 0], progress)
+        feeds.append(feed)
+    return feeds
+
+
+def _notes(model: Model, examples: Examples) -> tuple[str, ...]:
+    """What was met that the model does not know."""
+    unseen = [fold.preparation.unseen(examples) for fold in model.fold_models]
+    names = dict.fromkeys(name for found in unseen for name in found)
+    most = {name: max(found.get(name, 0) for found in unseen) for name in names}
+    return tuple(
+        f"{name}: {count:,} tiles have a value that the model never met; they count as unknown there"
+        for name, count in most.items()
+        if count
+    )
+
+
+def _predicted(model: Model, said: Scores) -> Predicted:
+    own = model.out_of_fold
+    own = own[(own["split"] == model.split) & (own["model"] == model.name)]
+    return Predicted(
+        model.architecture.task,
+        said.outputs,
+        said.dispersion if model.architecture.task.dispersed else None,
+        own["prediction"].to_numpy(dtype=float),
+    )
+
+
+def _fields(
+    model: Model, tiles: Tiles, rows: IntArray, shown: Examples, said: Scores, predicted: Predicted
+) -> list[Field]:
+    """All that a layer carries, in its order."""
+    task, origin = model.architecture.task, model.provenance["label"]
+    seen = observed(tiles.frame, tiles.eligible, origin, task)[rows]
+    told = [*_measure(model, tiles), *_taken(model, tiles), *_own_columns(model, tiles)]
+    fields = [
+        (TILE_ID, tiles.frame["tile_id"].iloc[rows]),
+        *predicted_fields(predicted, origin),
+        (HAS_IMAGE, pd.Series(shown.has_image)),
+        *_has_views(shown),
+        (HAS_FACTS, pd.Series(shown.has_facts)),
+        observed_field(task, origin, seen),
+        (IN_TRAINING, pd.Series(said.out_of_fold)),
+    ]
+    return fields + [(column, tiles.frame[column.name].iloc[rows]) for column in told]
+
+
+def _has_views(shown: Examples) -> list[Field]:
+    """Which of several views the score used."""
+    if len(shown.views) < 2:
+        return []
+    return [
+        (
+            Column(f"has_{name}", "bool", "", "info", "none", f"Whether the score used the picture {name}."),
+            pd.Series(shown.picture[:, view] >= 0),
+        )
+        for view, name in enumerate(shown.views)
+    ]
 
 
 def _measure(model: Model, tiles: Tiles) -> tuple[Column, ...]:
@@ -133,94 +255,28 @@ def _measure(model: Model, tiles: Tiles) -> tuple[Column, ...]:
 
 def _taken(model: Model, tiles: Tiles) -> tuple[Column, ...]:
     """When the pictures that the score looked at were taken, where these tiles know it."""
-    if model.picture is None:
-        return ()
-    names = (f"taken_first_{tiles.view}", f"taken_last_{tiles.view}")
+    views = [view.name for view in tiles.views] if model.pictures else []
+    names = [f"taken_{end}_{view}" for view in views for end in ("first", "last")]
     return tuple(
         column for column in tiles.columns if column.name in names and tiles.frame[column.name].notna().any()
     )
 
 
 def _own_columns(model: Model, tiles: Tiles) -> tuple[Column, ...]:
-    """The columns that the model learned from, as these tiles know them."""
+    """The columns that the model learned from, as these tiles know them; numbers or text as it knew them."""
     known = {column.name: column for column in tiles.columns}
-    return tuple(known[column.name] for column in model.columns if column.name in known)
+    return tuple(replace(known[c.name], dtype=c.dtype) for c in model.columns if c.name in known)
 
 
-def _check_fit(model: Model, tiles: Tiles, path: Path) -> None:
-    """Refuse tiles that are not of the kind the model was trained on, naming each difference."""
-    known = {column.name: column for column in tiles.columns}
-    used = {fact.column for fold in model.fold_models for fact in fold.preparation.facts}
-    about = model.provenance
-    wrong = [f"no column {name}" for name in sorted(used) if name not in known]
-    for column in model.columns:
-        here = known.get(column.name)
-        if column.name not in used or here is None:
-            continue
-        if here.unit != column.unit:
-            wrong.append(f"{column.name} is in {here.unit or 'no unit'}, not {column.unit or 'no unit'}")
-        if not _near(_days(here), _days(column)):
-            wrong.append(f"{column.name} spans {_days(here)} days, not {_days(column)}")
-    cell_m = tiles.dataset.grid.cell_m if tiles.dataset else None
-    if not _near(cell_m, about["cell_m"]):
-        wrong.append(f"tiles are {cell_m:.4g} m wide, not {about['cell_m']:.4g}")
-    if model.picture is not None and not _near(tiles.metres_per_pixel, about["metres_per_pixel"]):
-        wrong.append(f"a pixel is {tiles.metres_per_pixel:.3g} m, not {about['metres_per_pixel']:.3g}")
-    if model.picture is not None and tiles.dataset is not None and not tiles.tile_px:
-        wrong.append(f"no view {about.get('view') or 'aerial'}")
-    if model.picture is not None and tiles.dataset is not None and tiles.tile_px:
-        wrong += _stretch_differs(tiles.stretch, about.get("stretches", {}).get(tiles.view), path)
-    if wrong:
-        raise ModelError(
-            f"{path} was trained on other tiles than {tiles.path} has: {'; '.join(wrong)}; "
-            "tile the region as the model's was, or train a model on it"
-        )
-
-
-def _stretch_differs(here: Stretch | None, there: Sequence[Sequence[float]] | None, path: Path) -> list[str]:
-    """In what pixels of more than 8 bit became 8 bit differently; empty when alike."""
-    known = tuple((float(low), float(high)) for low, high in there) if there else None
-    if here == known:
-        return []
-    if known is None:
-        return ["its pictures are stretched from more than 8 bit, the model's were of 8 bit"]
-    return [f"its pictures are stretched otherwise (tile with --stretch-of {path})"]
-
-
-def _near(here: float | None, there: float | None) -> bool:
-    """Whether two sizes agree, where both are known."""
-    return here is None or there is None or abs(here - there) <= TOLERANCE * there
-
-
-def _days(column: Column) -> int | None:
-    if column.window is None:
-        return None
-    start, end = (date.fromisoformat(day) for day in column.window)
-    return (end - start).days
-
-
-def _has_enough(
-    model: Model, has_image: NDArray[np.bool_], has_facts: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    if model.architecture.inputs == "image":
-        return has_image
-    return has_facts if model.architecture.inputs == "facts" else has_image | has_facts
-
-
-def _observed(model: Model, tiles: Tiles) -> NDArray[np.object_]:
-    """(N,) whether a tile was high risk by the model's own definition; None where unknown."""
-    label = model.provenance["label"]
-    frame = tiles.frame
-    out = np.full(len(frame), None, dtype=object)
-    if label["measure"] is not None and label["measure"] in frame:
-        measure: FloatArray = frame[label["measure"]].to_numpy(dtype=float, na_value=np.nan)
-        known = np.isfinite(measure) & tiles.eligible
-        out[known] = measure[known] >= label["threshold"]
-    elif label["measure"] is None and label["column"] in frame:
-        values = frame[label["column"]].convert_dtypes()
-        known = values.notna().to_numpy() & tiles.eligible
-        out[known] = (values[known].astype(str) == label["positive"]).to_numpy()
-    return out
+def _has_enough(model: Model, examples: Examples) -> NDArray[np.bool_]:
+    """(N,) whether a tile has a side that the model looks at, and exposure where it counts by it."""
+    sides = {
+        "image": examples.has_image,
+        "facts": examples.has_facts,
+        "both": examples.has_image | examples.has_facts,
+    }
+    enough = sides[model.architecture.inputs]
+    return np.asarray(enough & (examples.exposure > 0) if model.architecture.task.exposure else enough)
 
 
 def _places(tiles: Tiles, rows: NDArray[np.int64]) -> Places | None:
@@ -235,10 +291,7 @@ def _about(model: Model, tiles: Tiles, path: Path) -> About:
     label = model.provenance["label"]
     return About(
         title=f"Roadway risk: {tiles.name}",
-        risk_meaning=(
-            "Probability that a tile is high risk, as the model sees it; an association, not a cause. "
-            f"{label['meaning']}"
-        ),
+        risk_meaning=risk_meaning(model.architecture.task, label),
         label_meaning=label["meaning"],
         licence=tiles.licence,
         attribution=tiles.attribution,
@@ -249,8 +302,8 @@ def _about(model: Model, tiles: Tiles, path: Path) -> About:
 
 def _overview(tiles: Tiles) -> Overview | None:
     """The picture of a dataset's region, shrunken; None for a table or without one."""
-    if tiles.dataset is None or not tiles.view:
+    if tiles.dataset is None or not tiles.views:
         return None
-    with rasterio.open(tiles.path / overview_path(tiles.view)) as source:
+    with rasterio.open(tiles.path / overview_path(tiles.views[0].name)) as source:
         pixels = np.concatenate([source.read(), source.dataset_mask()[None]])
     return Overview(pixels, tiles.dataset.grid.bounds, tiles.dataset.grid.crs)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,52 +14,53 @@ import numpy as np
 import torch
 
 from roadrisk import __version__
+from roadrisk.comparing import Comparison, Contestant, compared, contestants
 from roadrisk.errors import ModelError
-from roadrisk.inputs import Tiles, tiles_at
-from roadrisk.learning.architecture import architecture_of
-from roadrisk.learning.evaluation import measures
-from roadrisk.learning.examples import Examples
-from roadrisk.learning.facts import asked_for, chosen_facts
-from roadrisk.learning.folds import BUFFER_TILES, Folds, block_tiles, random_folds, spatial_folds
-from roadrisk.learning.frozen import device_of, training_feed
-from roadrisk.learning.label import Label, label_of
-from roadrisk.learning.model import Model, Split, out_of_fold_table, write_model
-from roadrisk.learning.pictures import PicturePreparation, picture_preparation
-from roadrisk.learning.preparation import fact_values
+from roadrisk.gathering import Gathered, gathered
+from roadrisk.holding_out import check_judgeable, held_out, metro_to_judge
+from roadrisk.inputs import tiles_at
+from roadrisk.learning.facts.choosing import asked_for
+from roadrisk.learning.judging.evaluation import measures
+from roadrisk.learning.judging.measured import metrics_table
+from roadrisk.learning.judging.predictions import out_of_fold_table
+from roadrisk.learning.loop.devices import fabric_of
+from roadrisk.learning.model import Model, write_model
+from roadrisk.learning.pictures.feeds import ImageFeed, training_feed
+from roadrisk.learning.pictures.weights import State, encoder_weights, weights_identity
 from roadrisk.learning.settings import TrainSettings, resolved
-from roadrisk.learning.validation import Clock, CrossValidation, cross_validated
-from roadrisk.learning.weights import encoder_weights, weights_identity
+from roadrisk.learning.validation import Training
 from roadrisk.progress import Progress, silent
-
-MODEL_NAMES = {"both": "fused", "image": "image", "facts": "facts"}
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What `train` did."""
+    """What `train` did.
+
+    Parameters
+    ----------
+    first : whether this process is the one that writes and tells, of several that torchrun started.
+    """
 
     path: Path
     model: Model
     seconds: float
+    first: bool = True
 
-    def lines(self) -> list[str]:
+    def lines(self, verbose: bool = False) -> list[str]:
         """For people: what was learned from, and how good it is on tiles it did not see."""
         about = self.model.provenance
-        n, high, pictured = about["tiles"], about["high_risk_tiles"], about["tiles_with_image"]
         said = [
             about["label"]["meaning"],
-            f"learned from {n:,} tiles, {high:,} of them high risk, {pictured:,} with picture",
+            _learned_from(about),
             f"facts: {', '.join(about['facts']) or 'none'}",
+            *about["warnings"],
+            *(f"left out: {line}" for line in _by_reason(about["left_out"])),
+            *_by_reason(about["asked_for"]),
+            *(about["told"] if verbose else ()),
+            *metrics_table(self.model.metrics).lines(),
+            *_optimism_lines(self.model),
         ]
-        said += about["warnings"]
-        said += [f"left out: {line}" for line in _by_reason(about["left_out"])]
-        said += _by_reason(about["asked_for"])
-        name = MODEL_NAMES[self.model.architecture.inputs]
-        found = {split: models[name] for split, models in self.model.metrics.items()}
-        said += [
-            _measures_line(f"{name}, {split} folds", measured, high / n) for split, measured in found.items()
-        ]
-        return [*said, _optimism_line(found), f"trained in {self.seconds / 60:.1f} minutes"]
+        return [*said, f"trained in {self.seconds / 60:.1f} minutes"]
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -64,9 +68,11 @@ class Trained:
 
 
 def train(
-    data: Path,
+    data: Path | Sequence[Path],
     out: Path,
     settings: TrainSettings | None = None,
+    holdout: Path | None = None,
+    resume: bool = False,
     progress: Progress = silent,
 ) -> Trained:
     """Learn risk from labelled tiles and write the model.
@@ -76,8 +82,10 @@ def train(
 
     Parameters
     ----------
-    data : a dataset, or a table with `image_path`.
+    data : datasets, or a table with `image_path`.
     out : folder of the model.
+    holdout : a metro that is only judged, never learned from.
+    resume : go on with a training that was interrupted, to the weights that it would have had.
 
     Raises
     ------
@@ -87,147 +95,174 @@ def train(
     settings = resolved(settings or TrainSettings())
     if out.exists():
         raise ModelError(f"{out} exists; choose another -o, or remove it")
-    device = device_of(settings.device)
-    tiles = tiles_at(data, settings.views[0])
+    fabric = fabric_of(settings)
+    paths = [data] if isinstance(data, Path) else list(data)
+    metros = [tiles_at(path, settings.views) for path in paths]
+    unseen = metro_to_judge(holdout, metros, settings) if holdout is not None else None
+    learned = gathered(metros, settings, unseen)
+    if unseen is not None:
+        check_judgeable(unseen, learned)
     encoder = encoder_weights(settings)
-    label = _label(tiles, settings)
-    columns, left_out = chosen_facts(tiles.columns, settings, label)
-    preparation = picture_preparation(settings.encoder, tiles.tile_px) if settings.inputs != "facts" else None
-    known = np.flatnonzero(np.isfinite(label.values))
-    examples = examples_of(tiles, columns, label, preparation).taken(known)
-    _check_sides(tiles, examples, settings)
-    images = None
-    if preparation is not None and examples.pictures is not None:
-        images = training_feed(examples.pictures, preparation, encoder, tiles.cache, device)
-    architecture = architecture_of(settings, preparation.size_px if preparation else 0)
-    folds = _folds(tiles, examples, known, settings)
-    validations: dict[Split, CrossValidation] = {}
-    for index, (split, split_folds) in enumerate(folds.items()):
-        later = (len(folds) - index - 1) * settings.folds * (settings.epochs or 0)
-        clock = Clock(f"train, {split} folds", progress, later)
-        validations[split] = cross_validated(
-            examples, split_folds, settings, architecture, images, device, clock
+    rivals = contestants(settings, learned)
+    with unfinished(out, resume) as checkpoints:
+        training = Training(
+            settings,
+            fabric,
+            learned.block,
+            learned.buffer,
+            encoder,
+            checkpoints,
+            out.with_name(out.name + ".log"),
+            progress,
         )
-    split = next(iter(validations))
-    dropped = dict(validations[split].models[0].preparation.dropped)
-    model = Model(
-        architecture=architecture,
-        picture=preparation,
-        columns=columns,
-        split=split,
-        fold_models=validations[split].models,
-        encoder=encoder,
-        metrics=_metrics(examples, label.events[known], validations, settings),
-        provenance={
-            **_provenance(tiles, examples, label, settings, encoder),
-            "facts": [column.name for column in columns if column.name not in dropped],
-            "left_out": {**left_out, **dropped},
-            "asked_for": {
-                name: why
-                for name, why in asked_for(columns, tiles.columns, label).items()
-                if name not in dropped
-            },
-        },
-        out_of_fold=out_of_fold_table(examples, validations, tiles.identity),
-    )
-    write_model(model, out)
-    return Trained(out, model, time.monotonic() - started)
+        feeds = feeds_of(learned, rivals, encoder, training)
+        comparison = compared(learned, rivals, feeds, training)
+        model = _model(learned, rivals, comparison, encoder, settings)
+        if unseen is not None:
+            model = held_out(model, learned, rivals, comparison, unseen, encoder, training)
+        if fabric.is_global_zero:
+            write_model(model, out)
+    return Trained(out, model, time.monotonic() - started, fabric.is_global_zero)
 
 
-def examples_of(
-    tiles: Tiles, columns: tuple[Any, ...], label: Label | None, preparation: PicturePreparation | None
-) -> Examples:
-    """Tiles as a network meets them, one for every row.
+@contextmanager
+def unfinished(out: Path, resume: bool) -> Iterator[Path]:
+    """The folder that keeps how far a training is, beside the model it will make; gone when that is written.
 
-    Parameters
-    ----------
-    columns : the facts.
-    label : None where tiles are only scored.
-    preparation : of pictures; None for a model that looks at none.
+    Raises
+    ------
+    ModelError : an unfinished training is there and is not to be gone on with, or is not there and is.
     """
-    has_image = tiles.has_image if preparation else np.zeros(len(tiles), bool)
-    row, col = tiles.lattice[:2] if tiles.lattice else (None, None)
-    return Examples(
-        key=tiles.keys,
-        label=label.values if label else np.full(len(tiles), np.nan),
-        facts=fact_values(tiles.frame, [column.name for column in columns]),
-        columns=columns,
-        area_km2=tiles.area_km2,
-        pictures=tiles.pictures_of(preparation.size_px) if preparation else None,
-        picture=np.where(has_image, np.cumsum(has_image) - 1, -1),
-        row=row,
-        col=col,
-    )
+    folder = out.with_name(out.name + ".training")
+    if folder.exists() and not resume:
+        raise ModelError(f"{folder} holds an unfinished training; go on with it by --resume, or remove it")
+    if resume and not folder.exists():
+        raise ModelError(f"--resume: there is no unfinished training at {folder}; leave it out")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
-def _label(tiles: Tiles, settings: TrainSettings) -> Label:
-    cut = tiles.dataset.manifest["label"] if tiles.dataset else None
-    return label_of(
-        tiles.frame, tiles.columns, tiles.eligible, settings.label, settings.positive, str(tiles.path), cut
-    )
-
-
-def _check_sides(tiles: Tiles, examples: Examples, settings: TrainSettings) -> None:
-    """Both sides are there, if both are asked for: a model never quietly does without one."""
-    if settings.inputs != "facts" and tiles.dataset is not None and tiles.dataset.views and not tiles.view:
-        tiles.dataset.view(settings.views[0])
-    if settings.inputs != "facts" and not examples.has_image.any():
-        raise ModelError("no labelled tile has a picture; use --inputs facts, or tile with --imagery")
-    if settings.inputs != "image" and not examples.columns:
-        raise ModelError("there are no facts to learn from; use --inputs image, or add sources of facts")
-
-
-def _folds(tiles: Tiles, examples: Examples, known: Any, settings: TrainSettings) -> dict[Split, Folds]:
-    by_chance = random_folds(examples.key, examples.label, settings.folds, settings.seed)
-    if tiles.lattice is None or examples.row is None or examples.col is None:
-        if tiles.places is not None:
-            raise ModelError(
-                f"some rows of {tiles.path} lie nowhere, so there can be no spatial folds; give every row "
-                "its place, or leave lon and lat out"
-            )
-        return {"random": by_chance}
-    block = block_tiles(settings.block_m, tiles.lattice[2])
-    spatial = spatial_folds(examples.row, examples.col, examples.label, settings.folds, settings.seed, block)
-    return {"spatial": spatial, "random": by_chance}
-
-
-def _metrics(
-    examples: Examples, events: Any, validations: dict[Split, CrossValidation], settings: TrainSettings
-) -> dict[str, dict[str, dict[str, Any]]]:
-    name = MODEL_NAMES[settings.inputs]
+def feeds_of(
+    learned: Gathered, rivals: Sequence[Contestant], encoder: State | None, training: Training
+) -> dict[bool, list[ImageFeed | None]]:
+    """Feeds of the views, of a frozen encoder's features (True) and of pictures (False), as rivals need."""
+    settings = training.settings
+    needed = {rival.architecture.frozen for rival in rivals if rival.architecture.views}
     return {
-        split: {
-            name: measures(examples.label, v.logit, v.fold, examples.has_image, events, examples.area_km2)
-        }
-        for split, v in validations.items()
+        frozen: [
+            training_feed(
+                pictures,
+                preparation,
+                settings.encoder,
+                encoder if frozen else None,
+                settings.augment,
+                training.fabric.device,
+            )
+            if pictures
+            else None
+            for pictures, preparation in zip(learned.examples.pictures, learned.pictures, strict=True)
+        ]
+        if frozen in needed
+        else []
+        for frozen in (False, True)
     }
 
 
-def _provenance(
-    tiles: Tiles,
-    examples: Examples,
-    label: Label,
+def _model(
+    learned: Gathered,
+    rivals: Sequence[Contestant],
+    comparison: Comparison,
+    encoder: State | None,
     settings: TrainSettings,
-    encoder: dict[str, Any] | None,
-) -> dict[str, Any]:
+) -> Model:
+    architecture = rivals[0].architecture
+    split = next(iter(comparison.networks))
+    own = comparison.networks[split][rivals[0].name]
+    dropped = dict(own.models[0].preparation.dropped)
+    examples = learned.examples
+    return Model(
+        architecture=architecture,
+        pictures=learned.pictures,
+        columns=learned.columns,
+        neighbourhood=settings.neighbourhood,
+        split=split,
+        fold_models=own.models,
+        encoder=encoder if architecture.frozen else None,
+        metrics={
+            split: {
+                name: measures(
+                    architecture.task,
+                    examples.label,
+                    outputs,
+                    found.fold,
+                    examples.has_image,
+                    learned.events,
+                    examples.area_km2,
+                )
+                for name, outputs in found.outputs.items()
+            }
+            for split, found in comparison.splits.items()
+        },
+        provenance={
+            **_provenance(learned, settings, encoder),
+            "told": list(comparison.told),
+            "facts": [c.name for c in (*examples.columns, *examples.text_columns) if c.name not in dropped],
+            "left_out": {**learned.left_out, **dropped},
+            "asked_for": {
+                name: why
+                for name, why in asked_for(learned.columns, learned.tiles.columns, learned.label).items()
+                if name not in dropped
+            },
+        },
+        out_of_fold=out_of_fold_table(
+            examples.key,
+            learned.tiles.source[learned.known],
+            examples.label,
+            architecture.task,
+            comparison.splits,
+        ),
+    )
+
+
+def _provenance(learned: Gathered, settings: TrainSettings, encoder: State | None) -> dict[str, Any]:
+    tiles, examples = learned.tiles, learned.examples
+    views = tiles.views if settings.inputs != "facts" else ()
     return {
-        "datasets": [{"name": tiles.name, "identity": tiles.identity}],
+        "datasets": [{"name": t.name, "identity": t.identity} for t in tiles.metros or (tiles,)],
         "tiles": len(examples),
-        "high_risk_tiles": int(examples.label.sum()),
+        "high_risk_tiles": int(learned.high.sum()),
         "tiles_with_image": int(examples.has_image.sum()),
-        "label": label.as_json(),
+        "label": learned.label.as_json(),
         "windows": {name: list(window) for name, window in tiles.windows.items()},
-        "cell_m": tiles.dataset.grid.cell_m if tiles.dataset else None,
-        "metres_per_pixel": tiles.metres_per_pixel,
-        "view": tiles.view if settings.inputs != "facts" else "",
-        "stretches": {tiles.view: tiles.stretch} if tiles.stretch and settings.inputs != "facts" else {},
-        "warnings": [said for said in tiles.warnings if said.startswith(f"{tiles.view}: ")],
-        "block_tiles": block_tiles(settings.block_m, tiles.lattice[2]) if tiles.lattice else None,
-        "buffer_tiles": BUFFER_TILES if tiles.lattice else None,
+        "cell_m": tiles.cell_m,
+        "views": [view.name for view in views],
+        "metres_per_pixel": {v.name: v.metres_per_pixel for v in views if v.metres_per_pixel is not None},
+        "stretches": {v.name: v.stretch for v in views if v.stretch},
+        "warnings": [
+            said
+            for said in (*tiles.warnings, *learned.label.told)
+            if not any(said.startswith(f"{v}: ") for v in _other_views(learned))
+        ],
+        "block_tiles": learned.block or None,
+        "buffer_tiles": learned.buffer or None,
         "settings": asdict(settings),
         "encoder_weights": weights_identity(encoder) if encoder else None,
         "versions": {"roadrisk": __version__, "torch": str(torch.__version__), "numpy": np.__version__},
     }
+
+
+def _other_views(learned: Gathered) -> set[str]:
+    """Views that are there and not looked at."""
+    metros = learned.tiles.metros or (learned.tiles,)
+    there = {view.name for t in metros if t.dataset for view in t.dataset.views}
+    return there - {view.name for view in learned.tiles.views if learned.pictures}
+
+
+def _learned_from(about: dict[str, Any]) -> str:
+    return (
+        f"learned from {about['tiles']:,} tiles, {about['high_risk_tiles']:,} of them high risk, "
+        f"{about['tiles_with_image']:,} with picture"
+    )
 
 
 def _by_reason(reasons: dict[str, str]) -> list[str]:
@@ -242,19 +277,15 @@ def _by_reason(reasons: dict[str, str]) -> list[str]:
     return [f"{', '.join(several)}: {reason}" for reason, several in names.items()]
 
 
-def _measures_line(what: str, found: dict[str, Any], base_rate: float) -> str:
-    return (
-        f"{what}: AUROC {found['auroc']:.3f} (within folds {found['auroc_fold_mean']:.3f}), "
-        f"average precision {found['auprc']:.3f} where chance has {base_rate:.3f}, "
-        f"Brier {found['brier']:.3f}; "
-        f"the riskiest 10 % of the area hold {found['hit_rate_10']:.0%} of the events"
-    )
-
-
-def _optimism_line(found: dict[str, dict[str, Any]]) -> str:
-    if "spatial" not in found:
-        return (
+def _optimism_lines(model: Model) -> list[str]:
+    """How far random folds flatter."""
+    if "spatial" not in model.metrics:
+        return [
             "folds are random: the table does not say where its rows lie, so neighbours may flatter the score"
-        )
-    gap = found["random"]["auroc_fold_mean"] - found["spatial"]["auroc_fold_mean"]
-    return f"within folds, random ones score {gap:+.3f} against spatial ones: quote the spatial score"
+        ]
+    name = "auroc_fold_mean" if model.architecture.task.kind == "class" else "spearman"
+    random, spatial = (model.metrics[split][model.name].get(name) for split in ("random", "spatial"))
+    if random is None or spatial is None:
+        return []
+    gap = f"within folds, random ones score {random - spatial:+.3f} against spatial ones"
+    return [f"{gap}: quote the spatial score"]

@@ -7,14 +7,21 @@ import numpy as np
 import torch
 
 from roadrisk.columns import Column
-from roadrisk.learning.architecture import Architecture, architecture_of
+from roadrisk.learning.architecture import Architecture, ViewInput, architecture_of
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.folds import Folds, spatial_folds
-from roadrisk.learning.frozen import ImageFeed, training_feed
-from roadrisk.learning.pictures import MosaicPictures, PicturePreparation, picture_preparation
+from roadrisk.learning.loop.devices import fabric_of
+from roadrisk.learning.pictures.feeds import ImageFeed, training_feed
+from roadrisk.learning.pictures.sources import (
+    CachedPictures,
+    MosaicPictures,
+    PicturePreparation,
+    picture_preparation,
+)
+from roadrisk.learning.pictures.weights import State
 from roadrisk.learning.settings import TrainSettings, resolved
-from roadrisk.learning.validation import CrossValidation, cross_validated
-from roadrisk.learning.weights import State
+from roadrisk.learning.tasks import Task
+from roadrisk.learning.validation import CrossValidation, Training, cross_validated
 
 SIDE, TILE_PX = 12, 32
 COLUMNS = (
@@ -46,12 +53,25 @@ def made_up(seed: int = 0, pictures_px: int = TILE_PX) -> Examples:
     facts[chance.random(len(row)) < 0.1, 1] = np.nan
     has_image = chance.random(len(row)) < 0.8
     seen = np.flatnonzero(has_image)
-    picture = np.full(len(row), -1)
-    picture[seen] = np.arange(len(seen))
+    picture = np.full((len(row), 1), -1)
+    picture[seen, 0] = np.arange(len(seen))
     pictures = MosaicPictures(Painted(bright), row[seen], col[seen], pictures_px, f"made up {seed}")
     key = np.array([f"26919/250/{c}/{r}" for r, c in zip(row, col, strict=True)], dtype=object)
-    area = np.full(len(row), 0.0625)
-    return Examples(key, label, facts, COLUMNS, area, pictures, picture, row + 1000, col - 7)
+    return Examples(
+        key=key,
+        label=label,
+        facts=facts,
+        columns=COLUMNS,
+        texts=np.empty((len(row), 0), object),
+        text_columns=(),
+        area_km2=np.full(len(row), 0.0625),
+        views=("aerial",),
+        pictures=((CachedPictures(pictures, Path()),),),
+        picture=picture,
+        row=row + 1000,
+        col=col - 7,
+        exposure=np.ones(len(row)),
+    )
 
 
 def folds_of(examples: Examples, seed: int = 0) -> Folds:
@@ -65,7 +85,7 @@ class Run:
     settings: TrainSettings
     architecture: Architecture
     preparation: PicturePreparation
-    feed: ImageFeed
+    feeds: list[ImageFeed | None]
     validation: CrossValidation
 
 
@@ -76,11 +96,12 @@ def run(
     kind = "basic" if encoder is None else "resnet34"
     asked: dict[str, object] = {"encoder": kind, "epochs": 4, "folds": 3, "learning_rate": 2e-3, **given}
     settings = resolved(TrainSettings(**asked))  # type: ignore[arg-type]
-    assert examples.pictures is not None
-    size_px = examples.pictures.size_px
+    pictures = [CachedPictures(one.pictures, cache) for one in examples.pictures[0]]
+    size_px = pictures[0].pictures.size_px
     preparation = replace(picture_preparation(settings.encoder, TILE_PX), size_px=size_px)
-    architecture = architecture_of(settings, size_px)
-    feed = training_feed(examples.pictures, preparation, encoder, cache, CPU)
+    architecture = architecture_of(settings, Task(), (ViewInput("aerial", size_px),))
+    feed = training_feed(pictures, preparation, settings.encoder, encoder, settings.augment, CPU)
     folds = folds or folds_of(examples)
-    validation = cross_validated(examples, folds, settings, architecture, feed, CPU)
-    return Run(settings, architecture, preparation, feed, validation)
+    training = Training(settings, fabric_of(settings), block=2, buffer=1)
+    validation = cross_validated(examples, folds, architecture, [feed], training)
+    return Run(settings, architecture, preparation, [feed], validation)

@@ -9,7 +9,17 @@ from roadrisk.columns import Column
 from roadrisk.grid import Grid, LngLatBbox
 from roadrisk.gridding import grid_of_cell
 from roadrisk.maps.page import Overview
-from roadrisk.maps.scored import About, GridTiles, Places, Scored, scored_tiles
+from roadrisk.maps.scored import (
+    HAS_FACTS,
+    HAS_IMAGE,
+    IN_TRAINING,
+    TILE_ID,
+    About,
+    GridTiles,
+    Places,
+    Scored,
+    scored_tiles,
+)
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 GRID = grid_of_cell(LngLatBbox(-71.15, 42.34, -71.10, 42.37), 500)
@@ -23,6 +33,10 @@ ABOUT = About(
     model="0123456789abcdef",
     windows={"label": ("2024-01-01", "2025-01-01")},
 )
+
+RISK = Column("risk", "float64", "", "info", "none", "Probability of high risk.")
+LABEL = Column("label", "object", "", "label", "none", "What was observed; empty where unknown.")
+SCORES = (TILE_ID, RISK, HAS_IMAGE, HAS_FACTS, LABEL, IN_TRAINING)
 
 FACTS = (
     Column("road_m", "float64", "m", "feature", "sum", "length of roads"),
@@ -57,6 +71,12 @@ def facts(n: int) -> pd.DataFrame:
     )
 
 
+def fields(names: np.ndarray) -> list[tuple[Column, pd.Series]]:
+    """What a layer of N tiles carries, with its meaning."""
+    scores, known = score_columns(names), facts(len(names))
+    return [(c, scores[c.name]) for c in SCORES] + [(c, known[c.name]) for c in FACTS]
+
+
 def scored_grid(grid: Grid = GRID, about: About = ABOUT) -> Scored:
     """Every tile of a grid."""
     rows, cols = grid.every_tile()
@@ -65,7 +85,7 @@ def scored_grid(grid: Grid = GRID, about: About = ABOUT) -> Scored:
 
 def scored_at(places: Places | None, names: np.ndarray, about: About = ABOUT) -> Scored:
     """Tiles at given places."""
-    return scored_tiles(score_columns(names), places, about, facts(len(names)), FACTS)
+    return scored_tiles(fields(names), places, about)
 
 
 def overview(grid: Grid = GRID, side_px: int = 20, noise: bool = False) -> Overview:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -80,6 +81,8 @@ def test_a_model_says_how_good_it_is_and_whence_it_came(model: Path, dataset: Da
         "threshold": dataset.manifest["label"]["t"],
         "positive": None,
         "meaning": about["label"]["meaning"],
+        "unit": "events",
+        "window": ["2024-01-01", "2025-01-01"],
     }
     assert "crashes_label" not in about["facts"]
     assert about["cell_m"] == pytest.approx(64, rel=1e-3)
@@ -90,10 +93,22 @@ def test_metrics_are_those_of_the_out_of_fold_table(model: Path) -> None:
 
     table = pd.read_parquet(model / "folds.parquet")
     metrics = json.loads((model / "model.json").read_text())["metrics"]
-    for split, rows in table.groupby("split"):
-        found = metrics[str(split)]["fused"]
-        assert found["auroc"] == pytest.approx(roc_auc_score(rows["label"], rows["logit"]))
-        assert found["auprc"] == pytest.approx(average_precision_score(rows["label"], rows["logit"]))
+    assert {split: set(models) for split, models in metrics.items()} == {
+        split: {"fused", "image", "facts", "boosting", "logistic", "road_length", "base_rate"}
+        for split in ("spatial", "random")
+    }
+    for (split, name), rows in table.groupby(["split", "model"]):
+        found = metrics[str(split)][str(name)]
+        assert found["auroc"] == pytest.approx(roc_auc_score(rows["label"], rows["output"]))
+        assert found["auprc"] == pytest.approx(average_precision_score(rows["label"], rows["output"]))
+
+
+def test_what_is_compared_is_judged_on_the_same_tiles_in_the_same_folds(model: Path) -> None:
+    table = pd.read_parquet(model / "folds.parquet")
+    for _, of_split in table.groupby("split"):
+        folds = {name: rows.set_index("key")[["fold", "label"]] for name, rows in of_split.groupby("model")}
+        assert len(folds) == 7
+        assert all(one.equals(folds["fused"]) for one in folds.values())
 
 
 def test_the_weights_are_five_fold_models_and_plain_tensors(model: Path) -> None:
@@ -109,7 +124,8 @@ def test_a_training_tile_gets_the_word_of_the_fold_that_did_not_see_it(
     score(dataset.path, model, [tmp_path / "risk.csv"])
     risk = pd.read_csv(tmp_path / "risk.csv")
     folds = pd.read_parquet(model / "folds.parquet")
-    seen = folds[folds["split"] == "spatial"].set_index("key")["probability"]
+    folds = folds[(folds["split"] == "spatial") & (folds["model"] == "fused")]
+    seen = folds.set_index("key")["prediction"]
     assert risk["in_training"].sum() == len(seen)
     ours = risk[risk["in_training"]].set_index("tile_id")["risk"]
     np.testing.assert_allclose(ours, seen.reindex(ours.index), atol=1e-5)
@@ -126,7 +142,7 @@ def test_the_same_place_tiled_anew_is_still_scored_out_of_fold(
     score(again.path, model, [tmp_path / "risk.csv"])
     risk = pd.read_csv(tmp_path / "risk.csv")
     folds = pd.read_parquet(model / "folds.parquet")
-    assert risk["in_training"].sum() == (folds["split"] == "spatial").sum()
+    assert risk["in_training"].sum() == folds["key"].nunique()
 
 
 def test_same_seed_same_model(model: Path, dataset: Dataset, tmp_path: Path) -> None:
@@ -185,8 +201,8 @@ def test_a_table_takes_the_place_of_a_dataset(
     run = roadrisk("train", table, *args, "-o", model)
     assert run.code == 0, run.err
     assert "facts: primary_m, road_m" in run.err or "facts: road_m, primary_m" in run.err
-    assert "left out: note: text; only numbers are facts" in run.err
-    assert "spatial folds" in run.err
+    assert "left out: note: the same in every training tile" in run.err
+    assert re.search(r"\n  spatial +fused ", run.err)
     run = roadrisk("score", table, "--model", model, "-o", risk, "-o", tmp_path / "risk.csv")
     assert run.code == 0, run.err
     layer, rows = geopandas.read_file(risk), pd.read_csv(table)
@@ -304,7 +320,7 @@ def test_a_tile_with_less_picture_than_asked_counts_as_without_one(metro: Metro,
     dataset = tile(replace(read_region(metro.region), cell=100.0), tmp_path / "d", workers=1).dataset
     coverage = dataset.tiles()["coverage_aerial"]
     assert ((coverage > 0) & (coverage < 0.9)).any()
-    assert tiles_at(dataset.path).has_image.tolist() == (coverage >= 0.9).tolist()
+    assert tiles_at(dataset.path, ["aerial"]).has_image.tolist() == (coverage >= 0.9).tolist()
 
 
 @pytest.mark.parametrize("inputs", ["facts", "image"])
@@ -386,7 +402,7 @@ def test_bad_tables_get_one_line(
             2,
             "--weights none with --encoder resnet34 would freeze",
         ),
-        (["--encoder", "resnet50"], 2, "encoder"),
+        (["--encoder", "resnet35"], 2, "--encoder resnet35 is none of basic, resnet18,"),
         (["--folds", "400"], 1, "labelled tiles are fewer than 400 folds"),
         (["--inputs", "facts", "--exclude", "{all}"], 1, "there are no facts to learn from"),
     ],
@@ -480,7 +496,7 @@ def damaged(model: Path, out: Path, damage: Callable[[dict[str, Any]], object]) 
         lambda m: m.update(sha256=["a"]),
         lambda m: m.update(format=99),
         lambda m: m.update(format=True, kind="?"),
-        lambda m: m["architecture"].update(size_px=100),
+        lambda m: m["architecture"]["views"][0].update(size_px=100),
     ],
 )
 def test_a_damaged_model_is_one_line(

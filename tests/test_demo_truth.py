@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from roadrisk.comparing import contestants, folds_of
 from roadrisk.demonstration import COLS, ROWS, SETTINGS
+from roadrisk.gathering import Gathered, gathered
 from roadrisk.grid import FloatArray
 from roadrisk.inputs import tiles_at
-from roadrisk.learning.architecture import architecture_of
-from roadrisk.learning.evaluation import measures
 from roadrisk.learning.examples import Examples
-from roadrisk.learning.facts import chosen_facts
-from roadrisk.learning.folds import Folds, spatial_folds
-from roadrisk.learning.frozen import training_feed
-from roadrisk.learning.label import label_of
-from roadrisk.learning.pictures import picture_preparation
-from roadrisk.learning.settings import Inputs, TrainSettings, resolved
-from roadrisk.learning.validation import cross_validated
+from roadrisk.learning.folds import Folds
+from roadrisk.learning.judging.evaluation import measures
+from roadrisk.learning.loop.devices import fabric_of
+from roadrisk.learning.settings import Inputs, resolved
+from roadrisk.learning.tasks import Task
+from roadrisk.learning.validation import Training, cross_validated
 from roadrisk.region import read_region
 from roadrisk.sources.demo import made_up_metro
 from roadrisk.tiling import tile
-from roadrisk.training import examples_of
+from roadrisk.training import feeds_of
 
 TEST_SEEDS = (101, 102, 103)
 pytestmark = pytest.mark.slow
@@ -38,13 +35,14 @@ pytestmark = pytest.mark.slow
 class Ground:
     """A tiled metro, its folds and its truth."""
 
-    examples: Examples
+    learned: Gathered
     folds: Folds
-    settings: TrainSettings
-    tile_px: int
-    cache: Path
     expected: FloatArray
     causes: FloatArray
+
+    @property
+    def examples(self) -> Examples:
+        return self.learned.examples
 
 
 @pytest.fixture(scope="module", params=TEST_SEEDS)
@@ -52,40 +50,30 @@ def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp(f"metro{request.param}")
     metro = made_up_metro(folder / "metro", request.param, ROWS, COLS)
     tile(read_region(metro.region), folder / "dataset")
-    tiles = tiles_at(folder / "dataset")
-    assert tiles.dataset is not None
     settings = resolved(SETTINGS)
-    cut = tiles.dataset.manifest["label"]
-    label = label_of(tiles.frame, tiles.columns, tiles.eligible, None, None, str(tiles.path), cut)
-    columns, _ = chosen_facts(tiles.columns, settings, label)
-    known = np.flatnonzero(np.isfinite(label.values))
-    examples = examples_of(tiles, columns, label, picture_preparation("basic", tiles.tile_px)).taken(known)
-    truth = pd.read_parquet(metro.truth).set_index("tile_id").loc[tiles.frame["tile_id"].iloc[known]]
-    assert examples.row is not None
-    assert examples.col is not None
-    folds = spatial_folds(examples.row, examples.col, examples.label, settings.folds, settings.seed)
+    learned = gathered([tiles_at(folder / "dataset", ["aerial"])], settings)
+    truth = pd.read_parquet(metro.truth).set_index("tile_id")
+    truth = truth.loc[learned.tiles.frame["tile_id"].iloc[learned.known]]
     causes = np.stack([truth["worn"], np.log(truth["entering_aadt"])], axis=1)
-    return Ground(
-        examples, folds, settings, tiles.tile_px, tiles.cache, truth["expected_crashes"].to_numpy(), causes
-    )
+    folds = folds_of(learned, settings)["spatial"]
+    return Ground(learned, folds, truth["expected_crashes"].to_numpy(), causes)
 
 
 def out_of_fold(ground: Ground, inputs: Inputs, examples: Examples) -> FloatArray:
-    settings = replace(ground.settings, inputs=inputs)
-    preparation = picture_preparation("basic", ground.tile_px)
-    device = torch.device("cpu")
-    images = None
-    if inputs != "facts":
-        assert examples.pictures is not None
-        images = training_feed(examples.pictures, preparation, None, ground.cache, device)
-    architecture = architecture_of(settings, preparation.size_px if images else 0)
-    return cross_validated(examples, ground.folds, settings, architecture, images, device).logit
+    settings = resolved(replace(SETTINGS, inputs=inputs, quick=True))
+    learned = replace(ground.learned, examples=examples)
+    training = Training(settings, fabric_of(settings), learned.block, learned.buffer)
+    rivals = contestants(settings, ground.learned)
+    feeds = feeds_of(learned, rivals, None, training)[False]
+    return cross_validated(examples, ground.folds, rivals[0].architecture, feeds, training).outputs[:, 0]
 
 
 def auroc(ground: Ground, score: FloatArray) -> float:
     e = ground.examples
-    found = measures(e.label, score, ground.folds.fold, e.has_image, e.label, e.area_km2)
-    return float(found["auroc_fold_mean"])
+    found = measures(Task(), e.label, score[:, None], ground.folds.fold, e.has_image, e.label, e.area_km2)
+    value = found["auroc_fold_mean"]
+    assert value is not None
+    return float(value)
 
 
 def out_of_fold_given_the_causes(ground: Ground) -> FloatArray:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from roadrisk.columns import Column, Role
 from roadrisk.errors import UsageError
-from roadrisk.learning.facts import asked_for, chosen_facts
-from roadrisk.learning.label import Label
+from roadrisk.learning.facts.choosing import asked_for, chosen_facts, table_column
+from roadrisk.learning.labels.label import Label
 from roadrisk.learning.settings import TrainSettings
 
 BEFORE = ("2021-01-01", "2024-01-01")
@@ -34,7 +35,8 @@ PAST = _column("crashes_past", "feature", "crashes", BEFORE)
 CITATIONS = _column("citations_past", "feature", "citations", BEFORE, ENFORCEMENT)
 TRAVEL = _column("vehicle_km", "exposure", "traffic", BEFORE)
 CUT = Column("label", "boolean", "", "label", "none", "High.", "crashes_label", DURING)
-NOTE = Column("note", "object", "", "info", "none", "Text.")
+NOTE = Column("note", "object", "", "info", "none", "Text.", withheld="nearly every tile has its own.")
+SURFACE = Column("surface", "object", "", "feature", "none", "Text.")
 COLUMNS = (ROAD, CRASHES, PAST, CITATIONS, TRAVEL, CUT, NOTE)
 
 
@@ -43,28 +45,30 @@ def _label(column: str = "label", measure: str | None = "crashes_label") -> Labe
 
 
 def _names(columns: tuple[Column, ...], label: Label | None = None, **settings: object) -> list[str]:
-    chosen, _ = chosen_facts(columns, TrainSettings(**settings), label or _label())  # type: ignore[arg-type]
-    return [column.name for column in chosen]
+    chosen = chosen_facts(columns, TrainSettings(**settings), label or _label())  # type: ignore[arg-type]
+    return [column.name for column in (*chosen.numbers, *chosen.texts)]
 
 
 def test_what_a_model_gets_unless_something_is_asked_for() -> None:
-    chosen, left_out = chosen_facts(COLUMNS, TrainSettings(), _label())
-    assert chosen == (ROAD,)
+    numbers, texts, left_out = chosen_facts((*COLUMNS, SURFACE), TrainSettings(), _label())
+    assert numbers == (ROAD,)
+    assert texts == (SURFACE,)
     assert left_out == {
         "crashes_past": "made from the label's own source; ask for it with --features",
         "citations_past": f"{ENFORCEMENT}; ask for it with --features",
         "vehicle_km": "an exposure, not a fact about the place; ask for it with --features",
-        "note": "text; only numbers are facts",
+        "note": "nearly every tile has its own",
     }
-    assert asked_for(chosen, COLUMNS, _label()) == {}
+    assert asked_for((*numbers, *texts), COLUMNS, _label()) == {}
 
 
 def test_what_is_asked_for_is_used_and_its_reason_kept() -> None:
     names = ("road_m", "crashes_past", "citations_past", "vehicle_km")
-    chosen, left_out = chosen_facts(COLUMNS, TrainSettings(features=names), _label())
-    assert chosen == (ROAD, PAST, CITATIONS, TRAVEL)
+    numbers, texts, left_out = chosen_facts(COLUMNS, TrainSettings(features=names), _label())
+    assert numbers == (ROAD, PAST, CITATIONS, TRAVEL)
+    assert texts == ()
     assert left_out == {}
-    assert asked_for(chosen, COLUMNS, _label()) == {
+    assert asked_for(numbers, COLUMNS, _label()) == {
         "crashes_past": "asked for: made from the label's own source",
         "citations_past": f"asked for: {ENFORCEMENT}",
         "vehicle_km": "asked for: an exposure, not a fact about the place",
@@ -72,8 +76,9 @@ def test_what_is_asked_for_is_used_and_its_reason_kept() -> None:
 
 
 def test_excluded_columns_are_neither_used_nor_left_out() -> None:
-    chosen, left_out = chosen_facts(COLUMNS, TrainSettings(exclude=("road_m", "citations_past")), _label())
-    assert chosen == ()
+    excluded = TrainSettings(exclude=("road_m", "citations_past", "surface"))
+    numbers, texts, left_out = chosen_facts((*COLUMNS, SURFACE), excluded, _label())
+    assert (numbers, texts) == ((), ())
     assert set(left_out) == {"crashes_past", "vehicle_km", "note"}
 
 
@@ -164,3 +169,56 @@ def test_without_a_dated_label_nothing_is_late() -> None:
 def test_a_model_of_pictures_has_no_facts_to_refuse() -> None:
     leak = _column("arrests", "feature", "arrests", DURING)
     assert _names((*COLUMNS, leak), inputs="image") == []
+    assert chosen_facts((*COLUMNS, SURFACE), TrainSettings(inputs="image"), _label())[:2] == ((), ())
+
+
+def test_texts_are_asked_for_by_name_like_numbers() -> None:
+    numbers, texts, left_out = chosen_facts(
+        (*COLUMNS, SURFACE), TrainSettings(features=("road_m", "note")), _label()
+    )
+    assert (numbers, texts, left_out) == ((ROAD,), (NOTE,), {})
+
+
+def test_a_text_that_reaches_into_the_label_window_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"surface \(2024-01-01 to before 2025-01-01\) would know"):
+        _names((*COLUMNS, replace(SURFACE, window=DURING)))
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        (["paved", "gravel", None, "paved", "gravel"], "object"),
+        (["9", 20, 9.0, "20", None, "9"], "object"),
+        (pd.Categorical(["a", "b", "a", "b"]), "object"),
+        (["US 20", "I-90"] * 9, "object"),
+        (["2021", "02139"] * 9, "object"),
+        ([1, 2], "int64"),
+        ([1.5, None], "float64"),
+        ([True, None, False], "boolean"),
+        ([None, None], "float64"),
+    ],
+)
+def test_numbers_and_texts_of_a_table_may_be_facts(values: object, dtype: str) -> None:
+    assert table_column("a", pd.Series(values)) == Column(  # type: ignore[call-overload]
+        "a", dtype, "", "feature", "none", "Column a of the table."
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([f"id {k}" for k in range(50)], "nearly every tile has a text of its own"),
+        ([f"t{k % 65}" for k in range(500)], "65 different texts, more than 64"),
+        (["2021-03-04", "2021-03-05"] * 9, "dates; only numbers and texts are facts"),
+        (["3/14/2021 12:01 PM", "4/14/2021 1:00 AM", None] * 9, "dates; only numbers and texts are facts"),
+        ([*(["2021-03-04"] * 18), "soon", "soon"], "dates; only numbers and texts are facts"),
+        (pd.to_datetime(["2021-03-04"] * 3), "dates; only numbers and texts are facts"),
+        ([[1], [2], [1]], "neither numbers nor texts"),
+        (["", ""], "no value in any training tile"),
+        (["yes", None, "yes"], "the same in every training tile"),
+    ],
+)
+def test_other_columns_of_a_table_are_no_facts_and_it_is_said(values: object, reason: str) -> None:
+    column = table_column("a", pd.Series(values))  # type: ignore[call-overload]
+    assert (column.role, column.dtype, column.withheld) == ("info", "object", reason)
+    assert chosen_facts((ROAD, column), TrainSettings(), _label()).left_out == {"a": reason}

@@ -208,11 +208,11 @@ def test_a_model_says_how_good_it_is_and_whence_it_came(model: Path) -> None:
     size = sum(f.stat().st_size for f in model.iterdir()) / 1e6
     assert lines[:2] == [
         f"model: whole, 3 files as they were written, {size:,.1f} MB",
-        "inputs both: basic on pictures of 64 px; 2 fold models, spatial folds",
+        "inputs both: basic (learns: all) on aerial of 64 px; 2 fold models, spatial folds",
     ]
     assert "learned from 63 tiles, 13 of them high risk, 59 with picture" in lines
     metrics = json.loads((model / "model.json").read_text())["metrics"]["spatial"]["fused"]
-    row = _row(lines, "how good it is on tiles it did not see", "fused, spatial").split()
+    row = next(line for line in lines if line.split()[:2] == ["spatial", "fused"]).split()
     assert row[2:] == [
         "63",
         *(
@@ -319,7 +319,7 @@ def test_a_table_says_what_it_lacks(tmp_path: Path) -> None:
     lines = info(tmp_path / "t.csv").lines()
     assert lines[:6] == [
         "table t.csv: 2 rows, 1 with picture (32 px)",
-        "numbers that may be facts: road_m",
+        "columns that may be facts: road_m",
         "it lacks windows, units and coverage of its columns",
         "it lacks lon and lat: folds are random, and .csv is the only layer",
         "it lacks pictures of 1 rows",

@@ -18,14 +18,19 @@ import pyogrio.raw
 import pytest
 import shapely
 from pyproj import Transformer
-from scored_examples import ABOUT, FACTS, GRID, facts, overview, score_columns, scored_at, scored_grid
+from scipy import stats
+from scored_examples import ABOUT, FACTS, GRID, fields, overview, scored_at, scored_grid
+from task_examples import COUNT, ORIGIN, SAID, THREE, VALUE, predicted_at, scored_by
 
 from roadrisk.errors import LayerError
 from roadrisk.files import TEMPORARY
 from roadrisk.grid import LngLatBbox
 from roadrisk.gridding import grid_of_zoom
+from roadrisk.learning.judging.predicted import Predicted, observed_field, predicted_fields
+from roadrisk.learning.tasks import Task
 from roadrisk.maps import layers
 from roadrisk.maps.fields import field_aliases, field_description
+from roadrisk.maps.layer_files import read_layer
 from roadrisk.maps.layers import WRITERS, write_layers
 from roadrisk.maps.scored import GivenShapes, given_points, scored_tiles
 
@@ -332,18 +337,98 @@ def test_layers_appear_under_their_names_only_when_whole(
 
 def test_facts_that_no_layer_can_hold_are_refused() -> None:
     names = np.array(["a", "b", "c"])
+    good = fields(names)
+    (road, metres), town = good[-2:]
     with pytest.raises(LayerError, match="scores and facts differ in rows"):
-        scored_tiles(score_columns(names), None, ABOUT, facts(2), FACTS)
+        scored_tiles([*good[:-1], (town[0], town[1][:2])], None, ABOUT)
     with pytest.raises(LayerError, match="road_m holds infinite values"):
-        scored_tiles(score_columns(names), None, ABOUT, facts(3).assign(road_m=[1, np.inf, 2]), FACTS)
-    named_risk = facts(3).rename(columns={"road_m": "risk"})
-    with pytest.raises(LayerError, match="facts are called risk"):
-        scored_tiles(
-            score_columns(names),
-            None,
-            ABOUT,
-            named_risk,
-            (type(FACTS[0])(**{**FACTS[0].as_json(), "name": "risk"}),),
-        )
+        scored_tiles([*good[:-2], (road, pd.Series([1, np.inf, 2]))], None, ABOUT)
+    for taken in ("risk", "rank", "label"):
+        with pytest.raises(
+            LayerError, match=f"facts are called {taken}, as fields of a score are; rename them"
+        ):
+            scored_tiles([*good, (replace(road, name=taken), metres)], None, ABOUT)
     with pytest.raises(LayerError, match="scores lack has_image"):
-        scored_tiles(score_columns(names).drop(columns="has_image"), None, ABOUT)
+        scored_tiles([field for field in good if field[0].name != "has_image"], None, ABOUT)
+
+
+@pytest.mark.parametrize("task", SAID, ids=lambda task: task.kind + str(task.outputs))
+def test_every_layer_says_what_the_task_does(tmp_path: Path, task: Task) -> None:
+    scored, predicted, observed = scored_by(task)
+    outs = [tmp_path / f"a{suffix}" for suffix in WRITERS]
+    write_layers(scored, outs)
+    for out in outs:
+        found = {field.name: field for field in read_layer(out).fields}
+        assert set(SAID[task]) <= set(found), out
+        if out.suffix == ".csv":
+            continue
+        for name, words in SAID[task].items():
+            assert words in found[name].description, out
+        assert "from 0 to 1" in found["risk"].description
+    table = geopandas.read_file(tmp_path / "a.gpkg")
+    assert table["risk"].dropna().between(0, 1).all()
+    assert table["risk"].isna().tolist() == [False, False, True] + [False] * (GRID.size - 3)
+    if task.kind == "class":
+        classes = [False, True] if task.outputs == 1 else task.classes
+        label = [None if np.isnan(index) else classes[int(index)] for index in observed]
+        assert table["label"].astype(object).where(table["label"].notna(), None).tolist() == label
+    else:
+        np.testing.assert_array_equal(table["observed"], observed)
+        name = "expected" if task.kind == "count" else "predicted"
+        np.testing.assert_allclose(table[name], predicted.order)
+    if task is THREE:
+        chances = table[["probability_low", "probability_fairly_high", "probability_high"]].to_numpy()
+        np.testing.assert_allclose(np.delete(chances, 2, 0).sum(axis=1), 1)
+        np.testing.assert_allclose(table["risk"], chances[:, 2])
+        likeliest = [None if np.isnan(row).any() else task.classes[row.argmax()] for row in chances]
+        assert table["class"].astype(object).where(table["class"].notna(), None).tolist() == likeliest
+
+
+def test_the_label_of_two_classes_stays_boolean_and_in_its_place() -> None:
+    scored = scored_by(Task())[0]
+    assert scored.table["label"].dtype == "boolean"
+    assert scored.table.columns.tolist()[:5] == FIELDS[:5]
+    assert scored.columns[1].meaning == (
+        "The model's probability of high risk, from 0 to 1, not calibrated; empty where not scored."
+    )
+
+
+def test_a_count_of_k_that_differs_is_ranked_by_what_is_expected() -> None:
+    scored, predicted, _ = scored_by(COUNT)
+    table = scored.table.dropna(subset="rank").sort_values("rank")
+    assert table["expected"].is_monotonic_decreasing
+    assert not table["risk"].is_monotonic_decreasing  # more spread, so less often any
+    assert table["percentile"].is_monotonic_decreasing
+    assert table["band"].iloc[0] == "top 5 %"
+    assert scored.table["rank"].isna().tolist() == np.isnan(predicted.order).tolist()
+
+
+def test_the_risk_of_a_count_is_its_chance_of_any_event() -> None:
+    mean, k = np.array([1e-9, 0.3, 4.0, 200.0]), np.array([0.5, 3.0, 0.01, 1e-6])
+    outputs = np.log(mean)[:, None]
+    found = Predicted(COUNT, outputs, k, np.empty(0)).risk
+    np.testing.assert_allclose(found, stats.nbinom.sf(0, 1 / k, 1 / (1 + k * mean)), rtol=1e-6)
+    poisson = Task("count", "poisson", ())
+    np.testing.assert_allclose(
+        Predicted(poisson, outputs, None, np.empty(0)).risk, stats.poisson.sf(0, mean), rtol=1e-12
+    )
+    assert Predicted(poisson, np.array([[-np.inf]]), None, np.empty(0)).risk.tolist() == [0]
+
+
+def test_the_risk_of_a_value_is_its_place_among_the_training_tiles() -> None:
+    outputs = np.array([[-9.0], [2.0], [2.5], [99.0], [np.nan]])
+    found = Predicted(VALUE, outputs, None, np.array([3.0, 2.0, 2.0, 1.0])).risk
+    np.testing.assert_array_equal(found, [0, 0.25, 0.75, 1, np.nan])
+
+
+def test_classes_whose_names_make_no_columns_are_numbered() -> None:
+    task = Task("class", "cross-entropy", ("+", "++", "a"))
+    names = [column.name for column, _ in predicted_fields(predicted_at(task, 4)[0], ORIGIN)]
+    assert names == ["risk", "class", "probability_0", "probability_1", "probability_2"]
+
+
+def test_a_model_without_unit_and_window_still_says_what_was_observed() -> None:
+    old = {name: ORIGIN[name] for name in ("column", "measure", "threshold", "positive", "meaning")}
+    column, values = observed_field(VALUE, old, np.array([2.0, np.nan]))
+    assert (column.name, column.unit, column.window) == ("observed", "", None)
+    assert values.isna().tolist() == [False, True]

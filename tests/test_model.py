@@ -17,25 +17,21 @@ from safetensors.torch import load_file
 from roadrisk.errors import ModelError
 from roadrisk.files import sha256_of
 from roadrisk.learning import model as model_module
-from roadrisk.learning.evaluation import probability
+from roadrisk.learning.examples import Examples
 from roadrisk.learning.folds import random_folds
-from roadrisk.learning.frozen import scoring_feed
-from roadrisk.learning.model import (
-    FORMAT,
-    Model,
-    fold_logits,
-    out_of_fold_table,
-    read_model,
-    scores,
-    write_model,
-)
+from roadrisk.learning.judging.predictions import OutOfFold, out_of_fold_table
+from roadrisk.learning.model import FORMAT, Model, fold_outputs, read_model, scores, write_model
+from roadrisk.learning.pictures.feeds import ImageFeed, scoring_feed
+from roadrisk.learning.pictures.sources import CachedPictures
+from roadrisk.learning.tasks import Task, probability
+from roadrisk.learning.validation import CrossValidation
 
 EXAMPLES = made_up()
 
 PROVENANCE = {
     "seed": 0,
     "cell_m": 250.0,
-    "metres_per_pixel": None,
+    "metres_per_pixel": {"aerial": 1.0},
     "windows": {"label": ["2024-01-01", "2025-01-01"]},
     "label": {
         "column": "label",
@@ -57,16 +53,28 @@ def model(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Model:
     by_chance = random_folds(EXAMPLES.key, EXAMPLES.label, 3, 0)
     random = run(EXAMPLES, tmp_path_factory.mktemp("cache"), folds=by_chance, epochs=1).validation
     return Model(
-        trained.architecture,
-        trained.preparation,
-        COLUMNS,
-        "spatial",
-        trained.validation.models,
-        None,
-        {"spatial": {"fused": {"n": 144, "auroc": 0.7}}},
-        PROVENANCE,
-        out_of_fold_table(EXAMPLES, {"spatial": trained.validation, "random": random}, "boston"),
+        architecture=trained.architecture,
+        pictures=(trained.preparation,),
+        columns=COLUMNS,
+        neighbourhood=(),
+        split="spatial",
+        fold_models=trained.validation.models,
+        encoder=None,
+        metrics={"spatial": {"fused": {"n": 144, "auroc": 0.7}}},
+        provenance=PROVENANCE,
+        out_of_fold=table_of({"spatial": trained.validation, "random": random}),
     )
+
+
+def table_of(validations: dict[str, CrossValidation], name: str = "fused") -> pd.DataFrame:
+    dataset = np.full(len(EXAMPLES), "boston", object)
+    splits = {split: OutOfFold(one.fold, {name: one.outputs}) for split, one in validations.items()}
+    return out_of_fold_table(EXAMPLES.key, dataset, EXAMPLES.label, Task(), splits)
+
+
+def said_by(model: Model, examples: Examples, feeds: list[ImageFeed | None]) -> np.ndarray:
+    """(folds, N) logits."""
+    return fold_outputs(model.architecture, model.fold_models, examples, feeds, CPU)[:, :, 0]
 
 
 @pytest.fixture
@@ -82,13 +90,22 @@ def test_what_is_read_is_what_was_written(model: Model, written: Path, trained: 
         "model.safetensors",
     ]
     read = read_model(written)
-    for name in ("architecture", "picture", "columns", "split", "encoder", "metrics", "provenance"):
+    for name in (
+        "architecture",
+        "pictures",
+        "neighbourhood",
+        "columns",
+        "split",
+        "encoder",
+        "metrics",
+        "provenance",
+    ):
         assert getattr(read, name) == getattr(model, name), name
     assert [fold.preparation for fold in read.fold_models] == [fold.preparation for fold in model.fold_models]
     assert read.out_of_fold.equals(model.out_of_fold)
-    before = fold_logits(model, EXAMPLES, trained.feed, CPU)
-    assert np.array_equal(fold_logits(read, EXAMPLES, trained.feed, CPU), before)
-    assert "fold0.image.conv1.weight" in load_file(written / "model.safetensors")
+    before = said_by(model, EXAMPLES, trained.feeds)
+    assert np.array_equal(said_by(read, EXAMPLES, trained.feeds), before)
+    assert "fold0.image.0.conv1.weight" in load_file(written / "model.safetensors")
     manifest = json.loads((written / "model.json").read_text())
     assert manifest["format"] == FORMAT
     assert manifest["sha256"]["model.safetensors"] == sha256_of(written / "model.safetensors")
@@ -101,21 +118,21 @@ def test_the_same_model_is_the_same_bytes(model: Model, written: Path, tmp_path:
 
 
 def test_a_training_tile_is_scored_by_the_fold_that_did_not_see_it(model: Model, trained: Run) -> None:
-    logit = fold_logits(model, EXAMPLES, trained.feed, CPU)
+    logit = said_by(model, EXAMPLES, trained.feeds)
     assert logit.shape == (3, len(EXAMPLES))
     own = logit[trained.validation.fold, np.arange(len(EXAMPLES))]
-    np.testing.assert_allclose(own, trained.validation.logit, atol=1e-5)
+    np.testing.assert_allclose(own, trained.validation.outputs[:, 0], atol=1e-5)
 
     turned = np.random.default_rng(0).permutation(len(EXAMPLES))
-    seen = scores(model, EXAMPLES.taken(turned), logit[:, turned])
+    seen = scores(model, EXAMPLES.taken(turned), logit[:, turned, None])
     assert seen.out_of_fold.all()
-    assert np.array_equal(seen.logit, trained.validation.logit[turned])
-    assert np.array_equal(seen.probability, probability(seen.logit))
+    assert np.allclose(seen.outputs[:, 0], trained.validation.outputs[turned, 0], atol=1e-5)
+    assert np.array_equal(seen.prediction, probability(seen.outputs[:, 0]))
 
     others = replace(EXAMPLES, key=np.array([f"other/{key}" for key in EXAMPLES.key], dtype=object))
-    elsewhere = scores(model, others, logit)
+    elsewhere = scores(model, others, logit[:, :, None])
     assert not elsewhere.out_of_fold.any()
-    np.testing.assert_allclose(elsewhere.probability, probability(logit.mean(axis=0)))
+    np.testing.assert_allclose(elsewhere.prediction, probability(logit.mean(axis=0)))
 
 
 def test_no_order_of_rows_or_columns_changes_a_score(model: Model, trained: Run) -> None:
@@ -127,31 +144,28 @@ def test_no_order_of_rows_or_columns_changes_a_score(model: Model, trained: Run)
         columns=tuple(COLUMNS[index] for index in columns),
     )
     np.testing.assert_allclose(
-        fold_logits(model, other, trained.feed, CPU),
-        fold_logits(model, EXAMPLES, trained.feed, CPU)[:, turned],
+        said_by(model, other, trained.feeds),
+        said_by(model, EXAMPLES, trained.feeds)[:, turned],
         atol=1e-5,
     )
 
 
 def test_scoring_without_keeping_pictures_is_the_same(model: Model, trained: Run, tmp_path: Path) -> None:
-    assert EXAMPLES.pictures is not None
-    assert model.picture is not None
-    feed = scoring_feed(EXAMPLES.pictures, model.picture, None, tmp_path / "cache", CPU)
-    assert np.array_equal(
-        fold_logits(model, EXAMPLES, feed, CPU), fold_logits(model, EXAMPLES, trained.feed, CPU)
-    )
+    pictures = [CachedPictures(EXAMPLES.pictures[0][0].pictures, tmp_path / "cache")]
+    feed = scoring_feed(pictures, model.pictures[0], "basic", None, False, CPU)
+    assert np.array_equal(said_by(model, EXAMPLES, [feed]), said_by(model, EXAMPLES, trained.feeds))
     assert not (tmp_path / "cache").exists()
 
 
 def test_tiles_without_picture_are_scored_from_facts(model: Model) -> None:
-    blind = replace(EXAMPLES, picture=np.full(len(EXAMPLES), -1))
-    assert np.isfinite(fold_logits(model, blind, None, CPU)).all()
+    blind = replace(EXAMPLES, picture=np.full((len(EXAMPLES), 1), -1))
+    assert np.isfinite(said_by(model, blind, [None])).all()
 
 
 def test_tiles_without_facts_are_scored_from_pictures(model: Model, trained: Run) -> None:
     empty = replace(EXAMPLES, facts=np.full_like(EXAMPLES.facts, np.nan))
     assert not empty.has_facts.any()
-    assert np.isfinite(fold_logits(model, empty, trained.feed, CPU)).all()
+    assert np.isfinite(said_by(model, empty, trained.feeds)).all()
 
 
 def test_a_frozen_encoder_is_written_once(model: Model, tmp_path: Path) -> None:
@@ -168,7 +182,16 @@ def test_a_frozen_encoder_is_written_once(model: Model, tmp_path: Path) -> None:
 
 def test_out_of_fold_table_is_in_the_order_of_keys(model: Model) -> None:
     table = model.out_of_fold
-    assert list(table.columns) == ["split", "dataset", "key", "fold", "label", "logit", "probability"]
+    assert list(table.columns) == [
+        "split",
+        "model",
+        "dataset",
+        "key",
+        "fold",
+        "label",
+        "output",
+        "prediction",
+    ]
     assert table.groupby("split").size().to_dict() == {"random": 144, "spatial": 144}
     assert table[table["split"] == "spatial"]["key"].is_monotonic_increasing
 
@@ -236,18 +259,6 @@ def test_what_was_changed_or_is_foreign_is_refused(written: Path, tmp_path: Path
         ({"sha256": ["folds.parquet", "model.safetensors"]}, "names no checksums"),
         ({"sha256": {"folds.parquet": ["0"], "model.safetensors": None}}, "not the file that was written"),
         ({"sha256": {"../x": "0"}}, "names no checksums"),
-        (
-            {"architecture": {"encoder": "basic", "inputs": "both", "size_px": 48, "dropout": 0.3}},
-            "not a whole",
-        ),
-        (
-            {"architecture": {"encoder": "basic", "inputs": "both", "size_px": 10**6, "dropout": 0}},
-            "not a whole",
-        ),
-        (
-            {"architecture": {"encoder": "resnet34", "inputs": "both", "size_px": 224, "dropout": 0}},
-            "not a whole",
-        ),
         ({"columns": [{"name": "x"}]}, "not a whole roadrisk model"),
         ({"preparation": []}, "not a whole roadrisk model"),
     ],
@@ -264,21 +275,22 @@ def test_a_model_of_any_inputs_is_read_back_and_scores(
 ) -> None:
     one = run(EXAMPLES, tmp_path_factory.mktemp("cache"), inputs=inputs, epochs=1)
     without = inputs == "facts"
+    name = {"both": "fused"}.get(inputs, inputs)
     made = replace(
         model,
-        architecture=replace(one.architecture, size_px=0) if without else one.architecture,
-        picture=None if without else one.preparation,
+        architecture=one.architecture,
+        pictures=() if without else (one.preparation,),
         fold_models=one.validation.models,
-        out_of_fold=out_of_fold_table(EXAMPLES, {"spatial": one.validation}, "boston"),
+        out_of_fold=table_of({"spatial": one.validation}, name),
     )
     write_model(made, tmp_path / "model")
-    feed = None if without else one.feed
     seen = np.arange(len(EXAMPLES)) if without else np.flatnonzero(EXAMPLES.has_image)
     examples = EXAMPLES.taken(seen)
     read = read_model(tmp_path / "model")
-    said = scores(read, examples, fold_logits(read, examples, feed, CPU))
+    feeds = [] if without else one.feeds
+    said = scores(read, examples, said_by(read, examples, feeds)[:, :, None])
     assert said.out_of_fold.all()
-    np.testing.assert_allclose(said.logit, one.validation.logit[seen], atol=1e-5)
+    np.testing.assert_allclose(said.outputs[:, 0], one.validation.outputs[seen, 0], atol=1e-5)
 
 
 def test_a_colleague_can_read_what_was_written(model: Model, tmp_path: Path) -> None:
@@ -308,9 +320,9 @@ def test_a_folder_that_cannot_be_made_is_said(model: Model, tmp_path: Path) -> N
 
 
 def test_a_score_that_is_not_finite_is_refused(model: Model) -> None:
-    logit = np.zeros((3, len(EXAMPLES)))
-    logit[:, [4, 9]] = np.nan, np.inf
-    with pytest.raises(ModelError, match=r"^the model has no finite probability for 2 of 144 tiles; "):
+    logit = np.zeros((3, len(EXAMPLES), 1))
+    logit[:, [4, 9], 0] = np.nan, np.inf
+    with pytest.raises(ModelError, match=r"^the model has no finite prediction for 2 of 144 tiles; "):
         scores(model, EXAMPLES, logit)
 
 
@@ -326,8 +338,8 @@ LABEL: dict[str, object] = PROVENANCE["label"]  # type: ignore[assignment]
         ({"label": LABEL | {"measure": ["x"]}}, "provenance.label.measure"),
         ({"label": LABEL | {"threshold": "3"}}, "provenance.label.threshold"),
         ({"label": LABEL | {"threshold": float("nan")}}, "provenance.label.threshold"),
-        ({"label": LABEL | {"threshold": None}}, "a measure and its threshold"),
-        ({"label": LABEL | {"measure": None, "threshold": None}}, "a measure and its threshold"),
+        ({"label": LABEL | {"threshold": None}}, "a measure, a threshold or a class"),
+        ({"label": LABEL | {"measure": None, "threshold": None}}, "a measure, a threshold or a class"),
         ({"label": LABEL | {"positive": 1}}, "provenance.label.positive"),
         ({"windows": [["2024-01-01", "2025-01-01"]]}, "provenance.windows"),
         ({"windows": {"label": ["2024-01-01"]}}, "provenance.windows.label"),
@@ -378,10 +390,25 @@ def test_deep_nesting_is_refused(written: Path, depth: int) -> None:
         (("preparation", 0, "facts", 0, "fill"), "a lot"),
         (("preparation", 0, "facts", 0, "years"), 0),
         (("preparation",), 5),
-        (("picture",), None),
-        (("picture", "std"), [1, 0, 1]),
-        (("picture", "size_px"), 64),
-        (("architecture", "size_px"), 0),
+        (("pictures",), []),
+        (("pictures", 0, "std"), [1, 0, 1]),
+        (("pictures", 0, "size_px"), 64),
+        (("architecture", "views", 0, "size_px"), 0),
+        (("architecture", "views", 0, "size_px"), 10**6),
+        (("architecture", "views"), []),
+        (("architecture", "encoder"), "resnet34"),
+        (("architecture", "encoder"), "timm:no_such_network"),
+        (("architecture", "tune"), "none"),
+        (("architecture", "fusion"), "mlp"),
+        (("architecture", "facts"), "embedding"),
+        (("architecture", "facts"), None),
+        (("architecture", "task", "classes"), ["low"]),
+        (("architecture", "task", "classes"), ["low", "middle", "high"]),
+        (("architecture", "task", "kind"), "count"),
+        (("architecture", "own_encoders"), "perhaps"),
+        (("target", 0, "std"), 0.0),
+        (("target",), []),
+        (("neighbourhood",), [1]),
         (("metrics",), []),
         (("split",), ["spatial"]),
     ],
@@ -419,8 +446,9 @@ def signed(path: Path) -> None:
         {"split": "random"},
         {"dataset": 2},
         {"label": "high"},
-        {"logit": np.nan},
-        {"probability": "0.5"},
+        {"model": "another"},
+        {"output": np.nan},
+        {"prediction": "0.5"},
     ],
 )
 def test_folds_that_do_not_fit_are_refused(written: Path, change: dict[str, object]) -> None:
@@ -430,7 +458,9 @@ def test_folds_that_do_not_fit_are_refused(written: Path, change: dict[str, obje
     refused(written, r"is not a whole roadrisk model \(.*folds.parquet.*\); train it again$")
 
 
-@pytest.mark.parametrize("column", ["split", "dataset", "key", "fold", "label", "logit", "probability"])
+@pytest.mark.parametrize(
+    "column", ["split", "model", "dataset", "key", "fold", "label", "output", "prediction"]
+)
 def test_folds_that_lack_a_column_are_refused(written: Path, column: str) -> None:
     table = pd.read_parquet(written / "folds.parquet").drop(columns=column)
     table.to_parquet(written / "folds.parquet", index=False)

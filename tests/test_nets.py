@@ -1,17 +1,25 @@
-"""The networks of the first version: their sizes, what they leave alone, and that they can learn."""
+"""The branches of a network: their sizes, what they leave alone, and what they learn from."""
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.models import resnet34
 
+from roadrisk.nets.batch import Batch
+from roadrisk.nets.encoders import frozen_encoder
 from roadrisk.nets.fusion import MultiModalNN
-from roadrisk.nets.image import BasicCNN, FeatureHead, PretrainedCNN, frozen_resnet34
-from roadrisk.nets.tabular import TabularNN
+from roadrisk.nets.image import BasicCNN, FeatureHead, PretrainedCNN
+from roadrisk.nets.tabular import FactsNN, FactsShape, TabularNN, embedding_length
 
 
 def parameter_count(network: nn.Module, learning: bool = False) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad or not learning)
+
+
+def no_codes(tiles: int) -> Tensor:
+    return torch.zeros(tiles, 0, dtype=torch.int64)
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +32,7 @@ def resnet_state() -> dict[str, Tensor]:
 def test_parameter_counts_are_those_of_the_first_version(resnet_state: dict[str, Tensor]) -> None:
     assert parameter_count(BasicCNN(size=196, dropout=0.3)) == 1_024_604
     assert parameter_count(TabularNN(20, dropout=0.3)) == 13_792
-    assert (
-        parameter_count(MultiModalNN(BasicCNN(size=196, dropout=0.3), TabularNN(20, dropout=0.3)))
-        == 1_038_493
-    )
-    pretrained = PretrainedCNN(frozen_resnet34(resnet_state), dropout=0.3)
+    pretrained = PretrainedCNN(frozen_encoder("resnet34", resnet_state), dropout=0.3)
     assert parameter_count(pretrained) == 21_317_504
     assert parameter_count(pretrained, learning=True) == 32_832
 
@@ -37,28 +41,36 @@ def test_the_layers_stand_in_the_order_of_the_first_version() -> None:
     """Dropout comes before the ReLU in the image branch, after it in the facts branch."""
     torch.manual_seed(0)
     cnn, tabular = BasicCNN(size=32, dropout=0.3).eval(), TabularNN(5, dropout=0.3).eval()
-    pictures, facts = torch.rand(2, 3, 32, 32), torch.randn(2, 5)
+    pictures, numbers = torch.rand(2, 3, 32, 32), torch.randn(2, 5)
     pool = nn.MaxPool2d(2)
     drop, relu = nn.Dropout(0.3).eval(), nn.ReLU()
     layers: list[nn.Module] = [cnn.conv1, relu, pool, cnn.conv2, relu, pool, nn.Flatten()]
     layers += [cnn.fc1, drop, relu, cnn.fc2, drop, relu]
     assert torch.equal(nn.Sequential(*layers)(pictures), cnn(pictures))
     layers = [tabular.fc1, relu, drop, tabular.fc2, relu, drop, tabular.fc3]
-    assert torch.equal(nn.Sequential(*layers)(facts), tabular(facts))
-    assert (tabular(facts) < 0).any(), "no ReLU after the 32"
+    assert torch.equal(nn.Sequential(*layers)(numbers), tabular(numbers, no_codes(2)))
+    assert (tabular(numbers, no_codes(2)) < 0).any(), "no ReLU after the 32"
 
 
 def test_dropout_stands_before_relu_in_the_image_and_after_it_in_the_facts() -> None:
-    given: dict[str, list[Tensor]] = {"image": [], "facts": []}
+    given_to: dict[str, list[Tensor]] = {"image": [], "dense": [], "embedding": []}
     cnn, tabular = BasicCNN(size=32, dropout=0.5), TabularNN(5, dropout=0.5)
-    cnn.dropout.register_forward_hook(lambda _module, inputs, _output: given["image"].append(inputs[0]))
-    tabular.dropout.register_forward_hook(lambda _module, inputs, _output: given["facts"].append(inputs[0]))
+    facts = FactsNN(FactsShape(5, ()), 10, dropout=0.5)
+    cnn.dropout.register_forward_hook(lambda _module, inputs, _output: given_to["image"].append(inputs[0]))
+    tabular.dropout.register_forward_hook(
+        lambda _module, inputs, _output: given_to["dense"].append(inputs[0])
+    )
+    facts.dropout.register_forward_hook(
+        lambda _module, inputs, _output: given_to["embedding"].append(inputs[0])
+    )
     cnn(torch.rand(4, 3, 32, 32))
-    tabular(torch.randn(4, 5))
-    assert [x.shape[1] for x in given["image"]] == [120, 64]
-    assert [x.shape[1] for x in given["facts"]] == [64, 128]
-    assert all((x < 0).any() for x in given["image"])
-    assert all((x >= 0).all() for x in given["facts"])
+    tabular(torch.randn(4, 5), no_codes(4))
+    facts(torch.randn(4, 5), no_codes(4))
+    assert [x.shape[1] for x in given_to["image"]] == [120, 64]
+    assert [x.shape[1] for x in given_to["dense"]] == [64, 128]
+    assert [x.shape[1] for x in given_to["embedding"]] == [10, 5]
+    assert all((x < 0).any() for x in given_to["image"])
+    assert all((x >= 0).all() for x in given_to["dense"] + given_to["embedding"])
 
 
 @pytest.mark.parametrize("size", [16, 64, 97, 128, 196])
@@ -66,95 +78,103 @@ def test_other_sizes_follow(size: int) -> None:
     assert BasicCNN(size=size, out=7, dropout=0.3)(torch.rand(2, 3, size, size)).shape == (2, 7)
 
 
-def networks() -> list[MultiModalNN]:
+def test_the_first_version_reads_no_codes() -> None:
+    with pytest.raises(ValueError, match=r"^TabularNN reads no codes, and was given 2 columns of them$"):
+        TabularNN(5, dropout=0.0)(torch.randn(3, 5), torch.zeros(3, 2, dtype=torch.int64))
+
+
+@given(st.integers(1, 10_000))
+def test_an_embedding_is_half_as_long_as_its_categories_are_many_and_50_at_most(categories: int) -> None:
+    length = embedding_length(categories)
+    assert 1 <= length <= 50
+    assert length == 50 or categories / 2 <= length <= categories / 2 + 0.5
+
+
+@given(st.integers(0, 5), st.lists(st.integers(2, 120), max_size=4), st.integers(2, 65))
+def test_the_embedding_network_has_the_shape_it_is_told(numbers: int, sizes: list[int], width: int) -> None:
+    if not numbers and not sizes:
+        return
+    network = FactsNN(FactsShape(numbers, tuple(sizes)), width, dropout=0.1)
+    lengths = [min(50, (n + 1) // 2) for n in sizes]
+    half = width // 2
+    assert network.out == half
+    assert parameter_count(network) == (
+        sum(n * length for n, length in zip(sizes, lengths, strict=True))
+        + (numbers + sum(lengths) + 1) * width
+        + (width + 1) * half
+    )
+    codes = torch.stack([torch.randint(0, n, (6,)) for n in sizes] or [torch.zeros(6)], dim=1).long()
+    assert network(torch.randn(6, numbers), codes[:, : len(sizes)]).shape == (6, half)
+
+
+def test_each_fact_of_text_has_an_embedding_of_its_own() -> None:
     torch.manual_seed(0)
-    return [
-        MultiModalNN(BasicCNN(size=32, dropout=0.0), TabularNN(5, dropout=0.0)),
-        MultiModalNN(BasicCNN(size=32, dropout=0.0), None),
-        MultiModalNN(None, TabularNN(5, dropout=0.0)),
-    ]
+    network = FactsNN(FactsShape(1, (4, 4)), 16, dropout=0.0).eval()
+    numbers = torch.zeros(2, 1)
+    ahead, behind = torch.tensor([[1, 2]]), torch.tensor([[2, 1]])
+    apart = network(numbers, torch.cat([ahead, behind]))
+    assert not torch.allclose(apart[0], apart[1], atol=1e-7)
+    for table in network.embeddings:
+        nn.init.zeros_(table.weight)
+    assert torch.equal(*network(numbers, torch.cat([ahead, behind])))
 
 
-@pytest.mark.parametrize("which", [0, 1, 2])
-def test_each_network_overfits_one_batch(which: int) -> None:
-    network = networks()[which]
-    facts, pictures = torch.randn(16, 5), torch.rand(16, 3, 32, 32)
-    label = (torch.arange(16) % 3 == 0).float()
-    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
-    for _ in range(300):
-        optimiser.zero_grad()
-        logit = network(facts, pictures, torch.ones(16, dtype=torch.bool))
-        loss = nn.functional.binary_cross_entropy_with_logits(logit, label)
-        loss.backward()
-        optimiser.step()
-    assert loss.item() < 0.02
-
-
-def test_the_head_on_frozen_features_overfits_one_batch() -> None:
+def trained_on(codes: Tensor, weight_decay: float = 0.0) -> FactsNN:
+    """A network that has learned from facts of text alone."""
     torch.manual_seed(0)
-    network = MultiModalNN(FeatureHead(dropout=0.0), None)
-    features, label = torch.randn(16, 512), (torch.arange(16) % 2).float()
-    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
-    for _ in range(100):
+    network = FactsNN(FactsShape(0, (5,)), 8, dropout=0.0)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2, weight_decay=weight_decay)
+    for _ in range(5):
         optimiser.zero_grad()
-        logit = network(None, features, torch.ones(16, dtype=torch.bool))
-        loss = nn.functional.binary_cross_entropy_with_logits(logit, label)
-        loss.backward()
+        network(torch.zeros(len(codes), 0), codes).square().sum().backward()
         optimiser.step()
-    assert loss.item() < 0.02
+    return network
 
 
-def test_a_tile_without_picture_enters_with_zeros_and_the_cnn_does_not_run() -> None:
-    network = networks()[0].eval()
-    seen: list[int] = []
-    assert network.image is not None
-    assert network.tabular is not None
-    network.image.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
-    facts, pictures = torch.randn(4, 5), torch.rand(4, 3, 32, 32)
-    has_image = torch.tensor([True, False, True, False])
-
-    logit = network(facts, pictures[has_image], has_image)
-    assert seen == [2]
-
-    zeros = torch.cat([torch.zeros(4, 64), network.tabular(facts)], dim=1)
-    without = network.fusion(zeros).squeeze(1)
-    assert torch.allclose(logit[~has_image], without[~has_image], atol=1e-6)
-    everything = network(facts, pictures, torch.ones(4, dtype=torch.bool))
-    assert torch.allclose(logit[has_image], everything[has_image], atol=1e-6)
-
-    seen.clear()
-    for no_pictures in (None, torch.zeros(0, 3, 32, 32)):
-        none = network(facts, no_pictures, torch.zeros(4, dtype=torch.bool))
-        assert torch.equal(none, without)
-    assert seen == []
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_what_training_never_met_stays_a_zero_vector(weight_decay: float) -> None:
+    table = trained_on(torch.tensor([[1], [2], [3], [4]]), weight_decay).embeddings[0].weight
+    assert torch.equal(table[0], torch.zeros(table.shape[1]))
+    assert (table[1:] != 0).all()
 
 
-def test_a_batch_without_any_picture_still_trains_the_facts() -> None:
-    network = networks()[0]
-    network(torch.randn(4, 5), None, torch.zeros(4, dtype=torch.bool)).sum().backward()
-    assert network.image is not None
-    assert network.tabular is not None
-    assert all(p.grad is None for p in network.image.parameters())
-    assert network.tabular.fc1.weight.grad is not None
+def test_a_missing_value_that_occurs_is_learned_from() -> None:
+    table = trained_on(torch.tensor([[0], [1], [2]])).embeddings[0].weight
+    assert (table[0] != 0).all()
 
 
-def test_a_network_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="image branch, a facts branch"):
-        MultiModalNN(None, None)
+def test_first_embeddings_are_short() -> None:
+    table = FactsNN(FactsShape(0, (900,)), 8, dropout=0.0).embeddings[0].weight
+    assert torch.equal(table[0], torch.zeros(50))
+    assert table[1:].std().item() == pytest.approx(0.01, rel=0.02)
 
 
 def test_a_frozen_encoder_is_bit_identical_after_training(resnet_state: dict[str, Tensor]) -> None:
+    image = PretrainedCNN(frozen_encoder("resnet34", resnet_state), dropout=0.3)
     network = MultiModalNN(
-        PretrainedCNN(frozen_resnet34(resnet_state), dropout=0.3), TabularNN(5, dropout=0.3)
+        [image],
+        TabularNN(5, dropout=0.3),
+        "concat",
+        1,
+        dispersed=False,
+        dropout=0.3,
+        modality_dropout=0.0,
     ).train()
-    assert isinstance(network.image, PretrainedCNN)
-    encoder, head = network.image.encoder, network.image.head
+    encoder, head = image.encoder, image.head
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     head_before = head.fc.weight.clone()
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
-    for _ in range(2):
+    for pictures in (4, 1):
+        has_image = torch.arange(4).unsqueeze(1) < pictures
+        batch = Batch(
+            torch.randn(4, 5),
+            no_codes(4),
+            torch.ones(4, dtype=torch.bool),
+            (torch.rand(pictures, 3, 64, 64),),
+            has_image,
+        )
         optimiser.zero_grad()
-        logit = network(torch.randn(4, 5), torch.rand(4, 3, 64, 64), torch.ones(4, dtype=torch.bool))
+        logit = network(batch).squeeze(1)
         nn.functional.binary_cross_entropy_with_logits(logit, torch.tensor([0.0, 1, 0, 1])).backward()
         optimiser.step()
     after = encoder.state_dict()
@@ -167,8 +187,13 @@ def test_a_frozen_encoder_is_bit_identical_after_training(resnet_state: dict[str
 
 
 def test_features_and_head_apart_are_the_network_together(resnet_state: dict[str, Tensor]) -> None:
-    network = PretrainedCNN(frozen_resnet34(resnet_state), dropout=0.3).eval()
+    network = PretrainedCNN(frozen_encoder("resnet34", resnet_state), dropout=0.3).eval()
     pictures = torch.rand(2, 3, 64, 64)
     features = network.encoder(pictures)
     assert features.shape == (2, 512)
     assert torch.equal(network.head(features), network(pictures))
+
+
+def test_the_head_makes_a_vector_of_features() -> None:
+    assert parameter_count(FeatureHead(512, 64, dropout=0.3)) == 32_832
+    assert FeatureHead(10, 4, dropout=0.3)(torch.rand(3, 10)).shape == (3, 4)

@@ -11,16 +11,19 @@ from html.parser import HTMLParser
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer
 from scored_examples import ABOUT, GRID, HOSTILE, overview, scored_at, scored_grid
+from task_examples import SAID, scored_by
 
 from roadrisk.errors import LayerError
 from roadrisk.grid import LngLatBbox
 from roadrisk.gridding import grid_of_cell, grid_of_zoom
+from roadrisk.learning.tasks import Task
 from roadrisk.maps.page import (
     PAGE_LIMIT_BYTES,
     STEP_DEG,
@@ -154,6 +157,18 @@ def test_the_data_are_the_tables() -> None:
     assert names == table["band"].astype(object).where(table["band"].notna(), None).tolist()
     assert sum(band["count"] for band in data["bands"]) + data["unscored"] == len(table)
     assert {field["name"]: field["unit"] for field in data["fields"]}["road_m"] == "m"
+
+
+@pytest.mark.parametrize("task", SAID, ids=lambda task: task.kind + str(task.outputs))
+def test_the_page_says_what_the_task_does(task: Task) -> None:
+    scored = scored_by(task)[0]
+    html = page(scored, None)
+    data = _data(html)
+    meanings = {field["name"]: field["meaning"] for field in data["fields"]}
+    assert all(words in meanings[name] for name, words in SAID[task].items())
+    assert scored.about.risk_meaning in " ".join(text for _, text in Elements(html).texts)
+    ranks = data["columns"][[field["name"] for field in data["fields"]].index("rank")]
+    assert ranks == [None if rank is pd.NA else rank for rank in scored.table["rank"].tolist()]
 
 
 def test_shapes_are_where_the_tiles_are() -> None:

@@ -10,6 +10,7 @@ import chromium
 import numpy as np
 import pytest
 from scored_examples import ABOUT, GRID, HOSTILE, overview, scored_at, scored_grid
+from task_examples import COUNT, scored_by
 
 from roadrisk.maps.layers import write_layers
 from roadrisk.maps.scored import given_points
@@ -170,3 +171,16 @@ def test_points_can_be_clicked(tab: chromium.Tab, tmp_path: Path) -> None:
     tab.open(tmp_path / "points.html", READY)
     tab.click(*_on_screen(tab, -71.2, 42.4))
     tab.wait("document.querySelector('.headline strong')?.textContent === 'second'")
+
+
+def test_a_click_shows_what_a_model_of_counts_expects(tab: chromium.Tab, tmp_path: Path) -> None:
+    write_layers(scored_by(COUNT)[0], [tmp_path / "counts.html"])
+    tab.events.clear()
+    tab.open(tmp_path / "counts.html", READY)
+    lng, lat = (values[0] for values in GRID.centres(*GRID.every_tile(), "EPSG:4326"))
+    tab.click(*_on_screen(tab, lng, lat))
+    tab.wait(f"document.querySelector('.headline strong')?.textContent === '{GRID.tile_id(0, 0)}'")
+    panel = tab.value("document.getElementById('facts').textContent")
+    assert "Events of crashes_label that the model expects" in panel
+    assert "chance of one event or more" in panel
+    assert tab.complaints() == []

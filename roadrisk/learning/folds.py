@@ -122,6 +122,33 @@ def random_folds(key: NDArray[Any], label: FloatArray, count: int, seed: int) ->
     return Folds(fold, count)
 
 
+def inner_folds(
+    key: NDArray[Any],
+    row: IntArray | None,
+    col: IntArray | None,
+    high: FloatArray,
+    count: int,
+    seed: int,
+    block: int = BLOCK_TILES,
+    buffer: int = BUFFER_TILES,
+) -> Folds:
+    """Folds inside the training rows of another fold: spatial where the rows have places, else random.
+
+    Parameters
+    ----------
+    key : (N,) unique names.
+    row, col : (N,) absolute place on the lattice; None where rows have none.
+    high : (N,) 0 or 1.
+
+    Raises
+    ------
+    ModelError : too few tiles, positives, negatives or blocks for so many folds.
+    """
+    if row is None or col is None:
+        return random_folds(key, high, count, seed)
+    return spatial_folds(row, col, high, count, seed, block, buffer)
+
+
 def block_tiles(block_m: float | None, cell_m: float) -> int:
     """Side of a block [tiles] for one in metres.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,24 +19,29 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from roadrisk.columns import Column
-from roadrisk.errors import ModelError
+from roadrisk.errors import ModelError, UsageError
 from roadrisk.files import TEMPORARY, sha256_of, write_json
 from roadrisk.grid import FloatArray
 from roadrisk.learning.architecture import Architecture, network_of
-from roadrisk.learning.evaluation import probability
 from roadrisk.learning.examples import Examples
-from roadrisk.learning.fit import SCORED_AT_ONCE, logits
-from roadrisk.learning.frozen import ImageFeed
-from roadrisk.learning.pictures import PicturePreparation
-from roadrisk.learning.preparation import DatedColumn, IsoDate, Preparation
-from roadrisk.learning.validation import CrossValidation, FoldModel, check_out_of_fold, network_inputs
-from roadrisk.learning.weights import State
+from roadrisk.learning.facts.preparation import DatedColumn, IsoDate, Preparation
+from roadrisk.learning.judging.predictions import check_out_of_fold
+from roadrisk.learning.outputs import raw_outputs_of_all
+from roadrisk.learning.pictures.feeds import ImageFeed
+from roadrisk.learning.pictures.sources import PicturePreparation
+from roadrisk.learning.pictures.weights import State
+from roadrisk.learning.tasks import Target, Task, dispersion, prediction, said
+from roadrisk.learning.upgrading import upgraded
+from roadrisk.learning.validation import FoldModel, network_inputs
+from roadrisk.nets.encoders import encoder_body
 from roadrisk.nets.fusion import MultiModalNN
-from roadrisk.nets.image import frozen_resnet34
 from roadrisk.progress import Progress, silent
 
-FORMAT = 3
+FORMAT = 4
+PREPARED_AT_ONCE = 4096  # tiles whose facts are prepared for every fold at once
 MANIFEST, WEIGHTS, FOLDS = "model.json", "model.safetensors", "folds.parquet"
+# what a model that sees both sides, pictures or facts alone is called beside the others it is compared with
+MODEL_NAMES = {"both": "fused", "image": "image", "facts": "facts"}
 
 Split = Literal["spatial", "random"]
 
@@ -47,24 +53,24 @@ Size = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
 
 @dataclass(frozen=True)
 class LabelOrigin:
-    """How the label was cut, as `Label.as_json` tells it.
-
-    Raises
-    ------
-    ValueError : neither a measure with its threshold nor a class.
-    """
+    """How the label was made, as `Label.as_json` tells it."""
 
     column: str
     measure: str | None
     threshold: Number | None
     positive: str | None
     meaning: str
+    unit: str = ""
+    window: tuple[IsoDate, IsoDate] | None = None
 
-    def __post_init__(self) -> None:
-        if (self.measure is None) != (self.threshold is None) or (
-            self.measure is None and self.positive is None
-        ):
-            raise ValueError("needs a measure and its threshold, or the positive class")
+    def fits(self, task: Task) -> bool:
+        """Whether it says what the task needs to know of a tile's own label."""
+        if task.kind != "class":
+            return self.measure is not None and self.threshold is None
+        cut = self.measure is not None and self.threshold is not None
+        if task.outputs > 1:
+            return self.measure is None and self.positive is None
+        return cut or (self.measure is None and self.threshold is None and self.positive is not None)
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,8 @@ class Origin:
     Parameters
     ----------
     windows : the dates [from, to) of each name.
-    cell_m, metres_per_pixel : None where tiles have no such size.
-    view : whose pictures were learned from; empty without any, or where a table named them.
+    cell_m : None where tiles have no such size.
+    metres_per_pixel : of each view of known scale.
     stretches : by view, how pixels of more than 8 bit became 8 bit.
     warnings : what was said of the sources when the tiles were made.
     """
@@ -83,8 +89,7 @@ class Origin:
     label: LabelOrigin
     windows: dict[str, tuple[IsoDate, IsoDate]]
     cell_m: Size | None
-    metres_per_pixel: Size | None
-    view: str = "aerial"
+    metres_per_pixel: dict[str, Size]
     stretches: dict[str, tuple[tuple[Number, Number], ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -99,21 +104,27 @@ class Manifest:
     """
 
     architecture: Architecture
-    picture: PicturePreparation | None
+    pictures: tuple[PicturePreparation, ...]
     columns: tuple[DatedColumn, ...]
+    neighbourhood: tuple[Annotated[int, Field(ge=3, le=31)], ...]
     split: Split
     preparation: tuple[Preparation, ...]
+    target: tuple[Target, ...]
     metrics: dict[str, dict[str, dict[str, Any]]]
     provenance: Origin
 
     def __post_init__(self) -> None:
-        if (self.picture is None) != (self.architecture.inputs == "facts"):
-            raise ValueError("picture and inputs do not fit")
-        if self.picture is not None:
-            if self.picture.size_px != self.architecture.size_px:
-                raise ValueError("pictures are not of the size that the network takes")
-            if not np.isfinite((*self.picture.mean, *self.picture.std)).all() or min(self.picture.std) <= 0:
+        if [view.size_px for view in self.architecture.views] != [p.size_px for p in self.pictures]:
+            raise ValueError("pictures are not of the size that the network takes")
+        for picture in self.pictures:
+            if not np.isfinite((*picture.mean, *picture.std)).all() or min(picture.std) <= 0:
                 raise ValueError("mean and std of pictures must be finite, and std above 0")
+        if len(self.preparation) != len(self.target):
+            raise ValueError("not every fold has both, a preparation and a target")
+        if not self.provenance.label.fits(self.architecture.task):
+            raise ValueError(
+                "provenance.label is not of the task: it needs a measure, a threshold or a class"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,25 +133,31 @@ class Model:
 
     Parameters
     ----------
-    picture : how pictures are prepared; None for a model of facts alone.
+    pictures : how the pictures of each view of the architecture are prepared.
     columns : facts it was offered, with units and windows.
+    neighbourhood : sides [tiles] of the neighbourhoods whose facts it was offered, too.
     split : the cross-validation whose fold models these are.
     encoder : weights of the frozen encoder that all fold models share; None without one.
     metrics : `metrics[split][model][metric]`.
     provenance : datasets, versions, seed, settings, windows, cell size, metres a pixel, label.
-    out_of_fold : `split, dataset, key, fold, label, logit, probability` of every training tile; `key` is
-        its id, after its source where ids are only that source's own.
+    out_of_fold : what each compared model says of every training tile, as `out_of_fold_table` makes it.
     """
 
     architecture: Architecture
-    picture: PicturePreparation | None
+    pictures: tuple[PicturePreparation, ...]
     columns: tuple[Column, ...]
+    neighbourhood: tuple[int, ...]
     split: Split
     fold_models: tuple[FoldModel, ...]
     encoder: State | None
     metrics: dict[str, dict[str, dict[str, Any]]]
     provenance: dict[str, Any]
     out_of_fold: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        """What it is called beside the others it is compared with."""
+        return MODEL_NAMES[self.architecture.inputs]
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,40 +166,16 @@ class Scores:
 
     Parameters
     ----------
-    logit, probability : (N,).
+    outputs : (N, K) as the task says them.
+    prediction : (N,) the chance of the riskiest class, the value or the expected count.
+    dispersion : (N,) k of a negative binomial; zeros for other tasks.
     out_of_fold : (N,) whether it is the word of the fold that did not see the tile.
     """
 
-    logit: FloatArray
-    probability: FloatArray
+    outputs: FloatArray
+    prediction: FloatArray
+    dispersion: FloatArray
     out_of_fold: NDArray[np.bool_]
-
-
-def out_of_fold_table(
-    examples: Examples, validations: dict[Split, CrossValidation], dataset: str
-) -> pd.DataFrame:
-    """A row for each split and training tile, in the order of splits and keys.
-
-    Parameters
-    ----------
-    dataset : id of the dataset that the tiles are from.
-    """
-    order = np.argsort(examples.key, kind="stable")
-    tables = [
-        pd.DataFrame(
-            {
-                "split": split,
-                "dataset": dataset,
-                "key": examples.key[order].astype(str),
-                "fold": validation.fold[order],
-                "label": examples.label[order],
-                "logit": validation.logit[order],
-                "probability": probability(validation.logit[order]),
-            }
-        )
-        for split, validation in validations.items()
-    ]
-    return pd.concat(tables, ignore_index=True)
 
 
 def write_model(model: Model, out: Path) -> None:
@@ -231,89 +224,93 @@ def read_model(path: Path) -> Model:
             file = path / name
             if not file.is_file() or sha256_of(file) != manifest["sha256"][name]:
                 raise ModelError(f"{file} is missing or not the file that was written; train the model again")
-        model = _model(manifest, load_file(path / WEIGHTS), pd.read_parquet(path / FOLDS))
+        model = _model(*upgraded(manifest, load_file(path / WEIGHTS), pd.read_parquet(path / FOLDS)))
         _check_networks(model)
-        check_out_of_fold(model.out_of_fold, model.split, len(model.fold_models), FOLDS)
-    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        check_out_of_fold(model.out_of_fold, model.split, model.name, len(model.fold_models), FOLDS)
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError, UsageError) as error:
         raise ModelError(f"{path} is not a whole roadrisk model ({_reason(error)}); train it again") from None
     return model
 
 
-def fold_network(model: Model, k: int) -> MultiModalNN:
-    """The network of fold k with its weights, in evaluation mode."""
-    fold = model.fold_models[k]
-    network = network_of(model.architecture, len(fold.preparation.facts), seed=0)
+def fold_network(architecture: Architecture, fold: FoldModel) -> MultiModalNN:
+    """The network of a fold with its weights, in evaluation mode."""
+    network = network_of(architecture, fold.preparation.shape)
     network.load_state_dict(fold.state)
     return network.eval()
 
 
-def fold_logits(
-    model: Model,
+def fold_outputs(
+    architecture: Architecture,
+    folds: Sequence[FoldModel],
     examples: Examples,
-    images: ImageFeed | None,
+    images: Sequence[ImageFeed | None],
     device: torch.device,
     progress: Progress = silent,
 ) -> FloatArray:
-    """(folds, N) what each fold model says of each tile.
+    """(folds, N, K [+ 1]) what each fold model says of each tile, as the task says it.
+
+    The last is the log-dispersion where the task learns one. Pictures are read once for all folds, while
+    the networks look at those before.
 
     Parameters
     ----------
-    images : feeds the image branch; None where no tile has a picture.
+    images : feeds of the views; None for one that no tile has.
 
     Raises
     ------
     ModelError : a column that the model learned from is not there.
     """
-    networks = [fold_network(model, k) for k in range(len(model.fold_models))]
-    out = np.empty((len(networks), len(examples)))
-    for first in range(0, len(examples), SCORED_AT_ONCE):
-        rows = np.arange(first, min(first + SCORED_AT_ONCE, len(examples)))
+    task = architecture.task
+    networks = [fold_network(architecture, fold).to(device) for fold in folds]
+    out = np.empty((len(folds), len(examples), task.outputs + task.dispersed))
+    for first in range(0, len(examples), PREPARED_AT_ONCE):
+        rows = np.arange(first, min(first + PREPARED_AT_ONCE, len(examples)))
         tiles = examples.taken(rows)
-        seen = None
-        if images and model.architecture.inputs != "facts":
-            # pictures are read once for all folds
-            seen = images.tensors(tiles.picture[tiles.has_image]).__getitem__
-            place = np.where(tiles.has_image, np.cumsum(tiles.has_image) - 1, -1)
-            tiles = replace(tiles, picture=place)
-        for k, (network, fold) in enumerate(zip(networks, model.fold_models, strict=True)):
-            inputs = network_inputs(tiles, fold.preparation, model.architecture, seen)
-            out[k, rows] = logits(network, inputs, device)
+        inputs = [network_inputs(tiles, fold.preparation, architecture, images) for fold in folds]
+        raw = raw_outputs_of_all(networks, inputs, device, architecture.augment)
+        for k, fold in enumerate(folds):
+            out[k, rows, : task.outputs] = said(task, fold.target, raw[k], tiles.exposure)
+            out[k, rows, task.outputs :] = raw[k][:, task.outputs :]
         progress("score", int(rows[-1]) + 1, len(examples))
     return out
 
 
-def scores(model: Model, examples: Examples, logit: FloatArray) -> Scores:
+def scores(model: Model, examples: Examples, outputs: FloatArray) -> Scores:
     """One word for each tile: that of the fold that did not see it, for others the mean of all folds.
 
     Parameters
     ----------
-    logit : (folds, N), as `fold_logits` gives them.
+    outputs : (folds, N, K [+ 1]), as `fold_outputs` gives them.
 
     Raises
     ------
-    ModelError : a probability is not finite.
+    ModelError : a prediction is not finite.
     """
-    table = model.out_of_fold[model.out_of_fold["split"] == model.split]
+    table = model.out_of_fold
+    table = table[(table["split"] == model.split) & (table["model"] == model.name)]
     own_fold = pd.Series(table["fold"].to_numpy(), index=table["key"].to_numpy())
     fold = own_fold.reindex(examples.key.astype(str)).fillna(-1).to_numpy(dtype=np.int64)
     out_of_fold = fold >= 0
-    joined = np.where(out_of_fold, logit[fold, np.arange(len(examples))], logit.mean(axis=0))
-    lost = int((~np.isfinite(joined)).sum())
+    own = outputs[fold, np.arange(len(examples))]
+    joined = np.where(out_of_fold[:, None], own, outputs.mean(axis=0))
+    lost = int((~np.isfinite(joined)).any(axis=1).sum())
     if lost:
         raise ModelError(
-            f"the model has no finite probability for {lost} of {len(examples)} tiles; train it again, "
+            f"the model has no finite prediction for {lost} of {len(examples)} tiles; train it again, "
             "or look for extreme values in the facts"
         )
-    return Scores(joined, probability(joined), out_of_fold)
+    task = model.architecture.task
+    said_of = joined[:, : task.outputs]
+    return Scores(said_of, prediction(task, said_of), dispersion(task, joined), out_of_fold)
 
 
 def _check_networks(model: Model) -> None:
     if not model.fold_models:
         raise ValueError("it has no fold models")
-    for k in range(len(model.fold_models)):
-        fold_network(model, k)
-    if model.architecture.encoder != "basic" and model.architecture.inputs != "facts":
-        frozen_resnet34(model.encoder or {})
+    for fold in model.fold_models:
+        fold_network(model.architecture, fold)
+    if model.architecture.frozen:
+        encoder_body(model.architecture.encoder, model.encoder or {})
 
 
 def _tensors(model: Model) -> State:
@@ -331,10 +328,12 @@ def _manifest(model: Model, sha256: dict[str, str]) -> dict[str, Any]:
         "format": FORMAT,
         "kind": "roadrisk model",
         "architecture": asdict(model.architecture),
-        "picture": asdict(model.picture) if model.picture else None,
+        "pictures": [asdict(picture) for picture in model.pictures],
         "columns": [column.as_json() for column in model.columns],
+        "neighbourhood": list(model.neighbourhood),
         "split": model.split,
         "preparation": [asdict(fold.preparation) for fold in model.fold_models],
+        "target": [asdict(fold.target) for fold in model.fold_models],
         "metrics": model.metrics,
         "provenance": model.provenance,
         "sha256": sha256,
@@ -370,10 +369,14 @@ def _model(manifest: dict[str, Any], tensors: State, out_of_fold: pd.DataFrame) 
     checked: Manifest = TypeAdapter(Manifest).validate_python(manifest)
     return Model(
         checked.architecture,
-        checked.picture,
+        checked.pictures,
         checked.columns,
+        checked.neighbourhood,
         checked.split,
-        tuple(FoldModel(p, _below(tensors, f"fold{k}.")) for k, p in enumerate(checked.preparation)),
+        tuple(
+            FoldModel(preparation, target, _below(tensors, f"fold{k}."))
+            for k, (preparation, target) in enumerate(zip(checked.preparation, checked.target, strict=True))
+        ),
         _below(tensors, "encoder.") or None,
         checked.metrics,
         manifest["provenance"],

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
+from torch import Tensor
 
 from roadrisk.errors import ModelError
 from roadrisk.grid import FloatArray, IntArray
 from roadrisk.learning.architecture import Architecture, network_of
+from roadrisk.learning.batches import Lesson, NetworkInputs
 from roadrisk.learning.examples import Examples
-from roadrisk.learning.fit import NetworkInputs, fit, logits
-from roadrisk.learning.folds import Folds
-from roadrisk.learning.frozen import ImageFeed, ImageTensors
-from roadrisk.learning.preparation import Preparation, learned_preparation
+from roadrisk.learning.facts.preparation import Preparation, learned_preparation
+from roadrisk.learning.folds import Folds, inner_folds
+from roadrisk.learning.labels.label import high_risk
+from roadrisk.learning.loop.checkpoints import Checkpoints
+from roadrisk.learning.loop.fit import fit, raw_outputs
+from roadrisk.learning.loop.learner import Epoch
+from roadrisk.learning.loop.logs import epoch_log
+from roadrisk.learning.pictures.feeds import ImageFeed
+from roadrisk.learning.pictures.weights import State
 from roadrisk.learning.settings import TrainSettings
-from roadrisk.learning.weights import State
+from roadrisk.learning.tasks import Target, learned_target, said
 from roadrisk.progress import Progress, silent
 
-TEXT, NUMBERS = ("split", "dataset", "key"), ("label", "logit", "probability")
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+WATCHED_PART = 5  # one in so many of a fold's training blocks is watched to know when to stop
 
 
 @dataclass(frozen=True, eq=False)
 class FoldModel:
-    """What one fold learned: how facts are prepared, and weights."""
+    """What one fold learned: how facts are prepared, the label's scale, and weights."""
 
     preparation: Preparation
+    target: Target
     state: State
 
 
@@ -38,44 +50,50 @@ class CrossValidation:
 
     Parameters
     ----------
-    logit : (N,) out of fold.
+    outputs : (N, K) out of fold, as the task says them.
     fold : (N,) whose model said it.
     models : one a fold.
+    told : what whoever reads the scores should know of how they came about.
     """
 
-    logit: FloatArray
+    outputs: FloatArray
     fold: IntArray
     models: tuple[FoldModel, ...]
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Clock:
-    """Tells the minutes left of several cross-validations from the epochs done so far.
+class Training:
+    """What all fits of a training share.
 
     Parameters
     ----------
-    stage : name under which progress is told.
-    later : epochs that come after this cross-validation.
+    settings : resolved.
+    fabric : device, precision and processes.
+    block, buffer : of spatial folds [tiles].
+    encoder : first weights of a tuned encoder; None where the network has none.
+    checkpoints : folder of what is kept to go on after an interruption; None for none.
+    logs : folder of a log of each fit, where settings ask for one.
+    progress : is told of pictures, and of epochs with loss, score and minutes left.
     """
 
-    stage: str
+    settings: TrainSettings
+    fabric: Fabric
+    block: int
+    buffer: int
+    encoder: State | None = None
+    checkpoints: Path | None = None
+    logs: Path | None = None
     progress: Progress = silent
-    later: int = 0
-
-    def told(self, done: int, of: int, seconds: float) -> None:
-        """Say how far it is."""
-        minutes = seconds / done * (of - done + self.later) / 60
-        self.progress(self.stage, done, of, f"{minutes:.1f} min left")
 
 
 def cross_validated(
     examples: Examples,
     folds: Folds,
-    settings: TrainSettings,
     architecture: Architecture,
-    images: ImageFeed | None,
-    device: torch.device,
-    clock: Clock | None = None,
+    images: Sequence[ImageFeed | None],
+    training: Training,
+    name: str = "train",
 ) -> CrossValidation:
     """A model for each fold, and its word on the tiles that it did not see.
 
@@ -83,94 +101,179 @@ def cross_validated(
     ----------
     examples : all with a label; taken in the order of their keys, so that no order of rows matters.
     folds : of the same rows.
-    settings : resolved.
-    images : feeds the image branch; None where there is none or no tile has a picture.
+    images : feeds of the views of `examples`; None for one that no tile has.
+    name : of this cross-validation, for progress, checkpoints and logs.
 
     Raises
     ------
     ModelError : no fact tells anything, no tile has a picture where one is needed, or the loss is not
         finite.
     """
-    clock = clock or Clock("train")
     order = np.argsort(examples.key, kind="stable")
     ordered, ordered_folds = examples.taken(order), folds.taken(order)
-    if images is not None and architecture.inputs != "facts":
-        images.ready(ordered.picture[ordered.has_image], clock.progress)
-    tensors = images.tensors if images else None
-    started, epochs = time.monotonic(), folds.count * (settings.epochs or 0)
-    logit, models = np.empty(len(examples)), []
+    for view, feed in enumerate(images):
+        if feed is not None and architecture.views:
+            seen = ordered.picture[:, view]
+            with training.fabric.rank_zero_first():
+                feed.ready(seen[seen >= 0], training.progress)
+    outputs = np.full((len(examples), architecture.task.outputs), np.nan)
+    models, told = [], []
+    clock = _Clock(name, folds.count, training)
     for k in range(folds.count):
-
-        def after_epoch(epoch: int, _loss: float, before: int = k * (settings.epochs or 0)) -> None:
-            clock.told(before + epoch, epochs, time.monotonic() - started)
-
         train, test = ordered.taken(ordered_folds.train_rows(k)), ordered_folds.test_rows(k)
-        preparation = learned_preparation(train.facts, train.columns, train.area_km2)
-        _check_inputs(train, preparation, architecture, images)
-        seed = fold_seed(settings.seed, k)
-        network = network_of(architecture, len(preparation.facts), seed)
-        inputs = network_inputs(train, preparation, architecture, tensors)
-        state = fit(network, inputs, train.label, settings, seed, device, after_epoch)
-        unseen = network_inputs(ordered.taken(test), preparation, architecture, tensors)
-        logit[order[test]] = logits(network, unseen, device)
-        models.append(FoldModel(preparation, state))
-    return CrossValidation(logit, folds.fold, tuple(models))
+        model, notes = _fold_model(train, architecture, images, training, f"{name}-{k}", k, clock.of(k))
+        unseen = network_inputs(ordered.taken(test), model.preparation, architecture, images)
+        network = network_of(architecture, model.preparation.shape)
+        network.load_state_dict(model.state)
+        raw = raw_outputs(network, unseen, training.fabric.device, architecture.augment)
+        outputs[order[test]] = said(architecture.task, model.target, raw, ordered.exposure[test])
+        models.append(model)
+        told += [f"{name}, fold {k + 1}: {note}" for note in notes]
+    return CrossValidation(outputs, folds.fold, tuple(models), tuple(told))
+
+
+def _fold_model(
+    train: Examples,
+    architecture: Architecture,
+    images: Sequence[ImageFeed | None],
+    training: Training,
+    name: str,
+    k: int,
+    after_epoch: Callable[[Epoch], None],
+) -> tuple[FoldModel, list[str]]:
+    """What a fold learns from its training rows, and notes on how."""
+    settings, notes = training.settings, list[str]()
+    preparation = learned_preparation(train, settings)
+    _check_inputs(train, preparation, architecture)
+    seed = fold_seed(settings.seed, k)
+    learned, watched = _watched(train, architecture, training, seed, notes)
+    target = learned_target(architecture.task, learned.label, learned.exposure)
+    network = network_of(architecture, preparation.shape, seed, training.encoder)
+    name = name.replace(" ", "-")
+    checkpoints = Checkpoints(training.checkpoints, name) if training.checkpoints else None
+    with epoch_log(settings.log if training.logs else None, training.logs or Path(), name) as logged:
+
+        def told(epoch: Epoch) -> None:
+            logged(epoch)
+            after_epoch(epoch)
+
+        state = fit(
+            network,
+            lesson_of(learned, preparation, architecture, images),
+            lesson_of(watched, preparation, architecture, images) if watched is not None else None,
+            architecture.task,
+            target,
+            settings,
+            seed,
+            training.fabric,
+            checkpoints,
+            told,
+            notes.append,
+        )
+    return FoldModel(preparation, target, state), notes
+
+
+def _watched(
+    train: Examples, architecture: Architecture, training: Training, seed: int, notes: list[str]
+) -> tuple[Examples, Examples | None]:
+    """Training tiles to learn from, and those of other blocks that tell when to stop."""
+    high = high_risk(architecture.task, train.label)
+    try:
+        inner = inner_folds(
+            train.key, train.row, train.col, high, WATCHED_PART, seed, training.block, training.buffer
+        )
+    except ModelError:
+        notes.append(
+            f"too few blocks or tiles of each kind to watch some of them; all "
+            f"{training.settings.epochs} epochs were run"
+        )
+        return train, None
+    return train.taken(inner.train_rows(0)), train.taken(inner.test_rows(0))
+
+
+class _Clock:
+    """Tells epochs done, loss, score and minutes left of a cross-validation."""
+
+    def __init__(self, name: str, folds: int, training: Training) -> None:
+        self.name, self.folds, self.training = name, folds, training
+        self.spent = [0.0] * folds
+
+    def of(self, k: int) -> Callable[[Epoch], None]:
+        """What is told of each epoch of fold k."""
+        most = self.training.settings.epochs or 1
+
+        def told(epoch: Epoch) -> None:
+            self.spent[k] += epoch.seconds
+            # at most: folds stop early
+            left = epoch.seconds * (most - epoch.number) + sum(self.spent[: k + 1]) / (k + 1) * (
+                self.folds - k - 1
+            )
+            note = f"loss {epoch.loss:.3f}"
+            if epoch.watched_loss is not None:
+                note += f", watched {epoch.watched_loss:.3f}"
+            self.training.progress(
+                self.name, k * most + epoch.number, self.folds * most, f"{note}, {left / 60:.1f} min left"
+            )
+
+        return told
+
+
+def _none_there(indices: IntArray, turns: IntArray) -> Tensor:
+    """The pictures of a view that has none."""
+    return torch.empty(0)
+
+
+def lesson_of(
+    examples: Examples,
+    preparation: Preparation,
+    architecture: Architecture,
+    images: Sequence[ImageFeed | None],
+) -> Lesson:
+    """Labelled tiles as the loop takes them."""
+    inputs = network_inputs(examples, preparation, architecture, images)
+    return Lesson(inputs, examples.key, examples.label, examples.exposure)
 
 
 def network_inputs(
-    examples: Examples, preparation: Preparation, architecture: Architecture, images: ImageTensors | None
+    examples: Examples,
+    preparation: Preparation,
+    architecture: Architecture,
+    images: Sequence[ImageFeed | None],
 ) -> NetworkInputs:
     """What a fold's network is given of these tiles.
 
     Parameters
     ----------
-    images : tensors of pictures by their index in `examples.picture`; None where no tile has one.
+    images : feeds by index of `examples.picture`; None for a view that no tile has.
 
     Raises
     ------
     ModelError : a column that was learned from is not there.
     """
-    uses_facts, uses_images = architecture.inputs != "image", architecture.inputs != "facts"
-    facts = preparation.prepared(examples.facts, examples.columns, examples.area_km2) if uses_facts else None
-    return NetworkInputs(facts, examples.picture, images if uses_images else None)
+    n = len(examples)
+    numbers, codes, has_facts = np.empty((n, 0), np.float32), np.empty((n, 0), np.int64), np.zeros(n, bool)
+    if architecture.facts is not None:
+        numbers, codes = preparation.prepared(examples)
+        has_facts = examples.has_facts if architecture.facts_can_be_absent else np.ones(n, bool)
+    views = len(architecture.views)
+    return NetworkInputs(
+        numbers,
+        codes,
+        has_facts,
+        examples.picture[:, :views],
+        tuple(feed.tensors if feed else _none_there for feed in images[:views]),
+    )
 
 
-def check_out_of_fold(table: pd.DataFrame, split: str, folds: int, where: str) -> None:
-    """Refuse a table that would score a training tile by the wrong fold, or by none.
-
-    Parameters
-    ----------
-    split : the one whose `folds` models are there.
-
-    Raises
-    ------
-    ValueError : what is wrong in `where`.
-    """
-    lacking = [name for name in (*TEXT, "fold", *NUMBERS) if name not in table]
-    if lacking:
-        raise ValueError(f"{where} lacks {', '.join(lacking)}")
-    for name in TEXT:
-        if not pd.api.types.is_string_dtype(table[name]):
-            raise ValueError(f"{name} in {where} is not text")
-    for name in NUMBERS:
-        if not pd.api.types.is_float_dtype(table[name]) or not np.isfinite(table[name].to_numpy(float)).all():
-            raise ValueError(f"{name} in {where} is not finite numbers")
-    if not pd.api.types.is_integer_dtype(table["fold"]) or table.isna().to_numpy().any():
-        raise ValueError(f"fold in {where} is not whole numbers, or a value is missing")
-    own = table.loc[table["split"] == split, "fold"]
-    if own.empty or table["fold"].min() < 0 or own.max() >= folds:
-        raise ValueError(f"{where} names folds that the model does not have")
-    if table.duplicated(["split", "key"]).any():
-        raise ValueError(f"{where} has a tile twice")
-
-
-def _check_inputs(
-    train: Examples, preparation: Preparation, architecture: Architecture, images: ImageFeed | None
-) -> None:
+def _check_inputs(train: Examples, preparation: Preparation, architecture: Architecture) -> None:
     """A branch that learned from nothing would score other tiles by its first, random weights."""
-    if architecture.inputs != "facts" and (images is None or not train.has_image.any()):
-        raise ModelError("no training tile has a picture; use --inputs facts, or tile with --imagery")
-    if architecture.inputs != "image" and not preparation.facts:
+    for view, name in enumerate(v.view for v in architecture.views):
+        if not (train.picture[:, view] >= 0).any():
+            raise ModelError(
+                f"no training tile has a picture{f' of {name}' if name else ''}; use --inputs facts, "
+                "other --views, or tile with --imagery"
+            )
+    if architecture.facts is not None and preparation.shape == (0, ()):
         raise ModelError(
             "no fact differs between training tiles; use --inputs image, or add sources of facts"
         )

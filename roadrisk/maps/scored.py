@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -20,16 +21,8 @@ from roadrisk.maps.fields import fields_as_json
 
 WGS84 = "EPSG:4326"
 
-SCORE_COLUMNS = (
-    Column("tile_id", "object", "", "info", "none", "Name of the tile, the same for everybody."),
-    Column(
-        "risk",
-        "float64",
-        "",
-        "info",
-        "none",
-        "The model's probability of high risk, from 0 to 1, not calibrated; empty where not scored.",
-    ),
+TILE_ID = Column("tile_id", "object", "", "info", "none", "Name of the tile, the same for everybody.")
+STANDING_COLUMNS = (
     Column(
         "rank", "int64", "", "info", "none", "Place among the scored tiles; 1 is the riskiest, ties share it."
     ),
@@ -42,18 +35,18 @@ SCORE_COLUMNS = (
         "Scored tiles with this risk or less; 100 is the riskiest.",
     ),
     Column("band", "object", "", "info", "none", "Slice of the scored tiles in order of risk."),
-    Column("has_image", "bool", "", "info", "none", "Whether the score used a picture of the tile."),
-    Column("has_facts", "bool", "", "info", "none", "Whether the score used facts about the tile."),
-    Column("label", "object", "", "label", "none", "What was observed; empty where unknown."),
-    Column(
-        "in_training",
-        "bool",
-        "",
-        "info",
-        "none",
-        "Whether models learned from the tile; its score comes from others.",
-    ),
 )
+HAS_IMAGE = Column("has_image", "bool", "", "info", "none", "Whether the score used a picture of the tile.")
+HAS_FACTS = Column("has_facts", "bool", "", "info", "none", "Whether the score used facts about the tile.")
+IN_TRAINING = Column(
+    "in_training",
+    "bool",
+    "",
+    "info",
+    "none",
+    "Whether models learned from the tile; its score comes from others.",
+)
+EVERY_LAYER_HAS = (TILE_ID.name, "risk", HAS_IMAGE.name, HAS_FACTS.name, IN_TRAINING.name)
 
 
 class Places(Protocol):
@@ -160,7 +153,7 @@ class Scored:
 
     Parameters
     ----------
-    table : N rows with the columns of `score_table`.
+    table : N rows.
     columns : what the columns of `table` mean, in its order.
     places : where the tiles lie; None when nothing says.
     """
@@ -179,50 +172,46 @@ class Scored:
 
 
 def scored_tiles(
-    scores: pd.DataFrame,
+    fields: Sequence[tuple[Column, pd.Series[Any]]],
     places: Places | None,
     about: About,
-    facts: pd.DataFrame | None = None,
-    fact_columns: tuple[Column, ...] = (),
+    order: FloatArray | None = None,
 ) -> Scored:
-    """Scores with their ranks, bands and facts, ready to be written.
+    """What is known of scored tiles with their ranks and bands, ready to be written.
 
     Parameters
     ----------
-    scores : N rows with `tile_id`, `risk` (NaN where not scored), `has_image`, `has_facts`, `label`
-        (null where unknown) and `in_training`.
-    facts : N rows in the same order, a column for each of `fact_columns`.
+    fields : what a layer carries, N values each, with its meaning. Among them are `tile_id`, `risk` (NaN
+        where not scored), `has_image`, `has_facts` and `in_training`; rank, percentile and band follow risk.
+    order : (N,) by which tiles are ranked, higher is riskier; the risk without it.
 
     Raises
     ------
-    LayerError : a fact has the name of a score's field, a value is infinite, or the numbers of rows differ.
+    LayerError : two fields have the same name, one of every layer's is missing, a value is infinite, or the
+        numbers of rows differ.
     """
-    lengths = {len(scores)} | ({len(facts)} if facts is not None else set())
+    lengths = {len(values) for _, values in fields}
     if len(lengths) > 1:
         raise LayerError(
             f"scores and facts differ in rows, {sorted(lengths)}; give the same tiles in the same order"
         )
-    taken = {column.name for column in SCORE_COLUMNS} & {column.name for column in fact_columns}
-    if taken:
-        raise LayerError(
-            f"facts are called {', '.join(sorted(taken))}, as fields of every layer are; rename them"
-        )
-    standing = ranked(scores["risk"].to_numpy(dtype=np.float64, na_value=np.nan))
-    made = {
-        "rank": standing.rank.array,
-        "percentile": standing.percentile,
-        "band": standing.band.array,
-    }
-    fields = {column.name: made.get(column.name, scores.get(column.name)) for column in SCORE_COLUMNS}
-    missing = [name for name, values in fields.items() if values is None]
+    known = {column.name: values.array for column, values in fields}
+    missing = [name for name in EVERY_LAYER_HAS if name not in known]
     if missing:
         raise LayerError(f"scores lack {', '.join(missing)}; a layer has each of these fields")
-    known = {name: getattr(values, "array", values) for name, values in fields.items()}
-    more = {column.name: facts[column.name].array for column in fact_columns} if facts is not None else {}
-    table = pd.DataFrame({**known, **more})
+    risk = known["risk"].to_numpy(dtype=np.float64, na_value=np.nan)
+    standing = ranked(risk if order is None else np.where(np.isnan(risk), np.nan, order))
+    made = zip(STANDING_COLUMNS, (standing.rank, pd.Series(standing.percentile), standing.band), strict=True)
+    after_risk = 1 + [column.name for column, _ in fields].index("risk")
+    every = [*fields[:after_risk], *made, *fields[after_risk:]]
+    often = Counter(column.name for column, _ in every)
+    taken = sorted(name for name, times in often.items() if times > 1)
+    if taken:
+        raise LayerError(f"facts are called {', '.join(taken)}, as fields of a score are; rename them")
+    table = pd.DataFrame({column.name: values.array for column, values in every})
     endless = [
         str(name) for name in table.select_dtypes("number") if np.isinf(table[name].astype(float)).any()
     ]
     if endless:
         raise LayerError(f"{', '.join(endless)} holds infinite values, which no layer can; leave them empty")
-    return Scored(table, (*SCORE_COLUMNS, *fact_columns), places, about)
+    return Scored(table, tuple(column for column, _ in every), places, about)

@@ -1,22 +1,20 @@
 """Networks that look at a picture.
 
-Two make a vector of the same length from a picture: `BasicCNN` learns everything from nothing,
-`PretrainedCNN` learns a head on a frozen ResNet34. The frozen body is a module of its own, so that its
-features can be computed once and the head be trained on them alone.
+Each makes a vector of the same length from a picture: `BasicCNN` learns everything from nothing,
+`PretrainedCNN` learns a head on an encoder that is frozen or learns too. The frozen body is a module of its
+own, so that its features can be computed once and the head be trained on them alone. Bodies by name are in
+`nets.encoders`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet34
 
 RESNET34_FEATURES = 512
-# torchvision's ResNet34_Weights.IMAGENET1K_V1.transforms()
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class BasicCNN(nn.Module):
@@ -80,12 +78,43 @@ class FrozenEncoder(nn.Module):
         return self.body(pictures)  # type: ignore[no-any-return]
 
 
-class FeatureHead(nn.Module):
-    """What learns on top of frozen features: linear, dropout, ReLU.
+class TunedEncoder(nn.Module):
+    """A body of which some parameters learn; what does not learn keeps its batch-norm statistics too.
 
     Parameters
     ----------
-    features : length of the frozen vectors.
+    body : (B, 3, H, W) -> (B, features).
+    features : length of its vectors.
+    learning : names of the body's parameters that learn.
+    """
+
+    def __init__(self, body: nn.Module, features: int, learning: Collection[str]) -> None:
+        super().__init__()
+        self.body = body
+        self.features = features
+        for name, parameter in body.named_parameters():
+            parameter.requires_grad_(name in learning)
+        self.learning_modules = _modules_of(body, frozenset(learning))
+
+    def train(self, mode: bool = True) -> Self:
+        """Put what learns into training mode; the rest stays in evaluation mode."""
+        super().train(False)
+        self.training = mode
+        for name in self.learning_modules:
+            self.body.get_submodule(name).train(mode)
+        return self
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(B, 3, H, W), normalised as the weights expect -> (B, features)."""
+        return self.body(pictures)  # type: ignore[no-any-return]
+
+
+class FeatureHead(nn.Module):
+    """What learns on top of an encoder's features: linear, dropout, ReLU.
+
+    Parameters
+    ----------
+    features : length of the encoder's vectors.
     out : length of the vector it makes.
     dropout : share of activations dropped before the ReLU.
     """
@@ -103,18 +132,20 @@ class FeatureHead(nn.Module):
 
 
 class PretrainedCNN(nn.Module):
-    """A frozen encoder under a head that learns.
+    """An encoder, frozen or tuned, under a head that learns.
 
     Examples
     --------
-    >>> network = PretrainedCNN(frozen_resnet34(resnet34(weights=None).state_dict()), dropout=0.3)
+    >>> from roadrisk.nets.encoders import encoder_body, frozen_encoder
+    >>> state = encoder_body("resnet34").state_dict()
+    >>> network = PretrainedCNN(frozen_encoder("resnet34", state), dropout=0.3)
     >>> sum(p.numel() for p in network.parameters())
     21317504
     >>> sum(p.numel() for p in network.parameters() if p.requires_grad)
     32832
     """
 
-    def __init__(self, encoder: FrozenEncoder, out: int = 64, *, dropout: float) -> None:
+    def __init__(self, encoder: FrozenEncoder | TunedEncoder, out: int = 64, *, dropout: float) -> None:
         super().__init__()
         self.out = out
         self.encoder = encoder
@@ -125,20 +156,10 @@ class PretrainedCNN(nn.Module):
         return self.head(self.encoder(pictures))  # type: ignore[no-any-return]  # (B, out)
 
 
-def frozen_resnet34(state: dict[str, Tensor]) -> FrozenEncoder:
-    """ResNet34 without its classifier, frozen.
-
-    Parameters
-    ----------
-    state : torchvision's names; `fc.weight` and `fc.bias` may be there and are left out.
-
-    Raises
-    ------
-    RuntimeError : torch's own, when a name or shape does not fit; `learning.weights` checks before.
-    """
-    with torch.device("meta"):  # no first weights: drawing 21 million of them takes longer than reading them
-        body = resnet34(weights=None)
-    body.fc = nn.Identity()
-    given = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    body.load_state_dict(given, assign=True)
-    return FrozenEncoder(body, RESNET34_FEATURES)
+def _modules_of(module: nn.Module, names: frozenset[str], prefix: str = "") -> tuple[str, ...]:
+    """The largest modules all of whose parameters are among these."""
+    own = [f"{prefix}{name}" for name, _ in module.named_parameters()]
+    if own and names.issuperset(own):
+        return (prefix.removesuffix("."),)
+    inner = (_modules_of(child, names, f"{prefix}{name}.") for name, child in module.named_children())
+    return tuple(name for found in inner for name in found)

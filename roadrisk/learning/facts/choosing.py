@@ -4,20 +4,42 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 
 from roadrisk.columns import Column
 from roadrisk.errors import UsageError
-from roadrisk.learning.label import DEFAULT, Label
+from roadrisk.learning.facts.preparation import no_category, text_values
+from roadrisk.learning.labels.label import DEFAULT, Label
 from roadrisk.learning.settings import TrainSettings
+from roadrisk.sources.date_forms import UNREADABLE, written_dates
 
 OWN_SOURCE = "made from the label's own source"
 EXPOSURE = "an exposure, not a fact about the place"
+DATES, NEITHER = "dates; only numbers and texts are facts", "neither numbers nor texts"
+TEXT_DTYPES = ("object", "str", "string", "category")
+DATE_SHARE = 0.9  # of texts that can be read as dates, from which on they are dates
 
 
-def chosen_facts(
-    columns: tuple[Column, ...], settings: TrainSettings, label: Label
-) -> tuple[tuple[Column, ...], dict[str, str]]:
-    """The facts, by name, and the reason for each column that could be one and is left out.
+class ChosenFacts(NamedTuple):
+    """Which columns enter a model.
+
+    Parameters
+    ----------
+    numbers, texts : in the order of the columns they were chosen from.
+    left_out : the reason for each column that could be a fact and is none.
+    """
+
+    numbers: tuple[Column, ...]
+    texts: tuple[Column, ...]
+    left_out: dict[str, str]
+
+
+def chosen_facts(columns: tuple[Column, ...], settings: TrainSettings, label: Label) -> ChosenFacts:
+    """The facts, and why others are left out.
 
     Left out unless asked for by name: counts made from the label's own source, which answer another
     question, the same place next period; exposures; and what its source withholds.
@@ -47,12 +69,33 @@ def chosen_facts(
             left_out[column.name] = f"{reasons[column.name]}; ask for it with --features"
         elif column.role == "feature":
             facts.append(column)
-        elif column.source is None and column.dtype in ("object", "str", "string"):
-            left_out[column.name] = "text; only numbers are facts"
+        elif column.role == "info" and column.withheld:
+            left_out[column.name] = column.withheld.rstrip(".")
     if settings.inputs == "image":
-        return (), left_out
+        return ChosenFacts((), (), left_out)
     _check_windows(facts, label, known)
-    return tuple(facts), left_out
+    texts = tuple(column for column in facts if column.dtype in TEXT_DTYPES)
+    return ChosenFacts(tuple(column for column in facts if column not in texts), texts, left_out)
+
+
+def table_column(name: str, values: pd.Series) -> Column:
+    """What is known of a column of a table: numbers and texts that are categories may be facts.
+
+    Examples
+    --------
+    >>> table_column("surface", pd.Series(["paved", "gravel", "paved", "paved", None])).role
+    'feature'
+    >>> table_column("built", pd.Series(["2021-03-01", "2022-07-01", "2021-03-01", "2022-07-01"])).withheld
+    'dates; only numbers and texts are facts'
+    """
+    values = values.convert_dtypes() if values.dtype == object else values
+    meaning = f"Column {name} of the table."
+    if values.isna().all():
+        return Column(name, "float64", "", "feature", "none", meaning)
+    if pd.api.types.is_numeric_dtype(values):
+        return Column(name, str(values.dtype), "", "feature", "none", meaning)
+    withheld = _no_texts(name, values)
+    return Column(name, "object", "", "info" if withheld else "feature", "none", meaning, withheld=withheld)
 
 
 def asked_for(facts: tuple[Column, ...], columns: tuple[Column, ...], label: Label) -> dict[str, str]:
@@ -111,3 +154,17 @@ def _behind(label: Label, known: dict[str, Column]) -> Iterator[Column]:
             seen.add(name)
             yield known[name]
             todo.append(known[name].source)
+
+
+def _no_texts(name: str, values: pd.Series) -> str:
+    """Why values that are not numbers are no category either; empty if they are one."""
+    if pd.api.types.is_datetime64_any_dtype(values):
+        return DATES
+    if not all(isinstance(value, str | bool | int | float) for value in values.dropna()):
+        return NEITHER
+    known = [text for text in text_values(values.to_frame(name), [name])[:, 0] if text is not None]
+    written = written_dates(pa.array(known, pa.large_string()))
+    is_date = (written.month_first != UNREADABLE) | (written.day_first != UNREADABLE)
+    if known and np.mean(is_date) >= DATE_SHARE:
+        return DATES
+    return no_category(len(set(known)), len(known))

@@ -11,20 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadrisk.grid import FloatArray, IntArray
+from roadrisk.learning.tasks import Task, prediction, probabilities
 
 AREA_PERCENTS = (1, 5, 10, 20)
 CALIBRATION_BINS = 15
-
-
-def probability(logit: FloatArray) -> FloatArray:
-    """The sigmoid, without overflow.
-
-    >>> probability(np.array([-1000.0, 0.0])).tolist()
-    [0.0, 0.5]
-    """
-    logit = np.asarray(logit, np.float64)
-    small = np.exp(-np.abs(logit))
-    return np.where(logit >= 0, 1.0, small) / (1.0 + small)
 
 
 def auroc(label: FloatArray, score: FloatArray) -> float:
@@ -119,9 +109,47 @@ def pei(events: FloatArray, score: FloatArray, area: FloatArray, percent: float)
     return hit_rate(events, score, area, percent) / best
 
 
+def log_loss(index: FloatArray, chances: FloatArray) -> float:
+    """Mean -log probability of the class observed.
+
+    Parameters
+    ----------
+    index : (N,) of the class observed.
+    chances : (N, K); 0 counts as the smallest number above it.
+    """
+    seen = chances[np.arange(len(index)), index.astype(np.int64)]
+    return float(np.mean(-np.log(np.maximum(seen, np.finfo(np.float64).tiny))))
+
+
+def spearman(observed: FloatArray, predicted: FloatArray) -> float:
+    """Correlation of ranks; NaN where either is constant.
+
+    >>> spearman(np.array([1.0, 2, 9]), np.array([0.1, 0.2, 0.3]))
+    1.0
+    """
+    first, second = (_mid_ranks(values) for values in (observed, predicted))
+    first, second = first - first.mean(), second - second.mean()
+    spread = math.sqrt(float((first**2).sum()) * float((second**2).sum()))
+    return float((first * second).sum()) / spread if spread else math.nan
+
+
+def deviance(count: FloatArray, expected: FloatArray) -> float:
+    """Mean Poisson deviance: twice the log-likelihood that perfect expectations would add to these.
+
+    Of models that do or do not know a dispersion alike, so that they can be compared.
+
+    >>> deviance(np.array([0.0, 4.0]), np.array([1.0, 4.0]))
+    1.0
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gained = np.where(count > 0, count * np.log(count / expected), 0.0)
+    return float(np.mean(2 * (gained - (count - expected))))
+
+
 def measures(
+    task: Task,
     label: FloatArray,
-    logit: FloatArray,
+    outputs: FloatArray,
     fold: IntArray,
     has_image: NDArray[np.bool_],
     events: FloatArray,
@@ -131,25 +159,66 @@ def measures(
 
     Parameters
     ----------
-    label : (N,) 0 or 1.
-    logit : (N,) out-of-fold.
+    label : (N,) index of the class, value or count.
+    outputs : (N, K) out of fold, as `tasks.said` gives them.
     fold : (N,) that predicted each tile.
-    events : (N,) of the label window; the label itself where there are none.
+    events : (N,) of the label window; the riskiest class itself where there are none. Of a value without any,
+        nothing is said of events.
     """
-    chance = probability(logit)
-    found: dict[str, float] = {
-        "auroc": auroc(label, logit),
-        "auroc_fold_mean": auroc_fold_mean(label, logit, fold),
-        "auprc": auprc(label, logit),
-        "brier": brier(label, chance),
-        "ece": ece(label, chance),
-    }
-    for percent in AREA_PERCENTS:
-        found[f"hit_rate_{percent}"] = hit_rate(events, logit, area_km2, percent)
-        found[f"pai_{percent}"] = pai(events, logit, area_km2, percent)
-        found[f"pei_{percent}"] = pei(events, logit, area_km2, percent)
+    if task.kind == "class":
+        found = _class_measures(task, label, outputs, fold)
+    elif task.kind == "count":
+        found = _count_measures(label, prediction(task, outputs))
+    else:
+        found = _value_measures(label, outputs[:, 0])
+    if task.kind != "value" or events.any():
+        # the logit orders two classes, since probabilities near 1 may tie
+        order = outputs[:, 0] if task.outputs == 1 else prediction(task, outputs)
+        for percent in AREA_PERCENTS:
+            found[f"hit_rate_{percent}"] = hit_rate(events, order, area_km2, percent)
+            found[f"pai_{percent}"] = pai(events, order, area_km2, percent)
+            found[f"pei_{percent}"] = pei(events, order, area_km2, percent)
     counts = {"n": len(label), "n_with_image": int(has_image.sum())}
     return counts | {name: value if math.isfinite(value) else None for name, value in found.items()}
+
+
+def _class_measures(task: Task, label: FloatArray, outputs: FloatArray, fold: IntArray) -> dict[str, float]:
+    """Of the riskiest class against the rest, and of more than two classes of all of them."""
+    chances = probabilities(task, outputs)
+    riskiest = np.asarray(label == len(task.classes) - 1, np.float64)
+    if task.outputs > 1:
+        return {
+            "accuracy": float(np.mean(chances.argmax(axis=1) == label)),
+            "log_loss": log_loss(label, chances),
+            "auroc": auroc(riskiest, chances[:, -1]),
+            "auroc_fold_mean": auroc_fold_mean(riskiest, chances[:, -1], fold),
+        }
+    logit = outputs[:, 0]
+    return {
+        "auroc": auroc(riskiest, logit),
+        "auroc_fold_mean": auroc_fold_mean(riskiest, logit, fold),
+        "auprc": auprc(riskiest, logit),
+        "brier": brier(riskiest, chances[:, -1]),
+        "ece": ece(riskiest, chances[:, -1]),
+    }
+
+
+def _count_measures(count: FloatArray, expected: FloatArray) -> dict[str, float]:
+    return {
+        "deviance": deviance(count, expected),
+        "mae": float(np.mean(np.abs(expected - count))),
+        "spearman": spearman(count, expected),
+    }
+
+
+def _value_measures(value: FloatArray, predicted: FloatArray) -> dict[str, float]:
+    apart, spread = (predicted - value) ** 2, (value - value.mean()) ** 2
+    return {
+        "mae": float(np.mean(np.abs(predicted - value))),
+        "rmse": math.sqrt(float(np.mean(apart))),
+        "r2": 1 - float(apart.sum()) / float(spread.sum()) if spread.any() else math.nan,
+        "spearman": spearman(value, predicted),
+    }
 
 
 def _mid_ranks(values: FloatArray) -> FloatArray:

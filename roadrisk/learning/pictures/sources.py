@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import threading
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -16,16 +18,12 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from roadrisk.errors import SourceError
-from roadrisk.files import digest_of
 from roadrisk.grid import IntArray
-from roadrisk.learning.kept import Kept
-from roadrisk.learning.settings import Encoder
-from roadrisk.nets.image import IMAGENET_MEAN, IMAGENET_STD
+from roadrisk.nets.encoders import encoder_of
 
 Pixels = NDArray[np.uint8]
 
 BASIC_SIZE_PX = 196  # the first version's
-RESNET_SIZE_PX = 224
 # GDAL drivers of formats that hold pixels and nothing else, by how their files start; left to choose, GDAL
 # would open a VRT, which can name any file or address
 PICTURE_DRIVERS = (
@@ -56,11 +54,15 @@ class PicturePreparation:
 
 
 class Pictures(Protocol):
-    """Pictures of the same prepared size, each a (3, size, size) array of RGB."""
+    """M pictures of the same prepared size, each a (3, size, size) array of RGB; threads may share them."""
 
     @property
     def identity(self) -> str:
-        """The same only for the same pixels."""
+        """Of all that they are taken from; with `keys` the same only for the same pixels."""
+
+    @property
+    def keys(self) -> IntArray:
+        """(M,) of each picture, the same whichever others are in the list."""
 
     @property
     def size_px(self) -> int:
@@ -79,16 +81,23 @@ class TileReader(Protocol):
         """(3, H, W), zeros where there is no picture."""
 
 
+class CachedPictures(NamedTuple):
+    """Pictures of one dataset or table, and the folder that keeps what is made of them."""
+
+    pictures: Pictures
+    cache: Path
+
+
 @dataclass(frozen=True, eq=False)
 class MosaicPictures:
     """Pictures of a dataset's tiles.
 
     Parameters
     ----------
-    reader : opens the mosaic.
+    reader : opens the mosaic; threads have copies of it.
     row, col : (M,) tiles that have a picture.
     size_px : side they are prepared to.
-    identity : made of the checksums of the mosaic's parts.
+    mosaic : made of the checksums of its parts.
     """
 
     reader: TileReader
@@ -96,20 +105,28 @@ class MosaicPictures:
     col: IntArray
     size_px: int
     mosaic: str
+    _own: threading.local = field(default_factory=threading.local, init=False, repr=False)
 
     @property
     def identity(self) -> str:
-        """Of the mosaic and the list of tiles."""
-        tiles = np.stack([self.row, self.col]).astype("<i8").tobytes()
-        return f"{self.mosaic}:{hashlib.sha256(tiles).hexdigest()}"
+        """Of the mosaic."""
+        return self.mosaic
+
+    @property
+    def keys(self) -> IntArray:
+        """(M,) made of row and column."""
+        return (self.row.astype(np.int64) << 32) | self.col.astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.row)
 
     def prepared(self, indices: IntArray) -> Pixels:
         """(n, 3, size, size) of these tiles."""
+        if not hasattr(self._own, "reader"):
+            self._own.reader = copy.copy(self.reader)
+        reader: TileReader = self._own.reader
         places = zip(self.row[indices].tolist(), self.col[indices].tolist(), strict=True)
-        return _stacked([resized(self.reader.read(r, c), self.size_px) for r, c in places], self.size_px)
+        return _stacked([resized(reader.read(r, c), self.size_px) for r, c in places], self.size_px)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,12 +148,18 @@ class FilePictures:
 
     @property
     def identity(self) -> str:
-        """Of path, bytes and time of every file."""
-        digest = hashlib.sha256()
-        for index in range(len(self)):
+        """That they are files."""
+        return "files"
+
+    @property
+    def keys(self) -> IntArray:
+        """(M,) made of path, bytes and time of each file."""
+        digests = bytearray()
+        for index, path in enumerate(self.paths):
             stat = self._file(index).stat()
-            digest.update(f"{self.paths[index]}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+            known = f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}".encode()
+            digests += hashlib.blake2b(known, digest_size=8).digest()
+        return np.frombuffer(digests, "<i8").astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -160,63 +183,39 @@ class FilePictures:
         return file_inside(self.folder, self.paths[index])
 
 
-@dataclass(frozen=True, eq=False)
-class KeptPictures:
-    """Pictures prepared once and kept in a file beside the dataset."""
-
-    pictures: Pictures
-    kept: Kept
-
-    @property
-    def identity(self) -> str:
-        """Of the pictures that are kept."""
-        return self.pictures.identity
-
-    @property
-    def size_px(self) -> int:
-        """Side of a prepared picture."""
-        return self.pictures.size_px
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def prepared(self, indices: IntArray) -> Pixels:
-        """(n, 3, size, size) of these pictures."""
-        return self.kept.rows(indices)
-
-
-def kept_pictures(pictures: Pictures, cache: Path) -> KeptPictures:
-    """The same pictures, each prepared once and kept in the folder `cache`."""
-    shape = (3, pictures.size_px, pictures.size_px)
-    name = digest_of({"pictures": pictures.identity, "size_px": pictures.size_px})[:24]
-    path = cache / f"pictures-{name}.u8"
-    return KeptPictures(
-        pictures, Kept(path, len(pictures), shape, np.dtype(np.uint8), pictures.prepared, "prepare pictures")
-    )
-
-
-def picture_preparation(encoder: Encoder, tile_px: int) -> PicturePreparation:
+def picture_preparation(encoder: str, tile_px: int) -> PicturePreparation:
     """What an encoder expects of pictures with `tile_px` pixels a side.
 
+    Pretrained weights know features of one size: smaller pictures are enlarged to what they were trained on.
+
+    Raises
+    ------
+    UsageError : an encoder that is none.
+
+    Examples
+    --------
     >>> picture_preparation("basic", 256).size_px, picture_preparation("basic", 128).size_px
     (196, 128)
+    >>> picture_preparation("aerial-resnet18", 64)
+    PicturePreparation(size_px=128, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     """
     if encoder == "basic":
         return PicturePreparation(min(BASIC_SIZE_PX, tile_px))
-    return PicturePreparation(RESNET_SIZE_PX, IMAGENET_MEAN, IMAGENET_STD)
+    return PicturePreparation(*encoder_of(encoder).sight)
 
 
 def resized(picture: Pixels, size_px: int) -> Pixels:
-    """(3, H, W) -> (3, size, size): averaged when shrinking, cubic when enlarging."""
+    """(3, H, W) -> (3, size, size): averaged along the axes that shrink, then cubic along those that grow."""
     _, height, width = picture.shape
     if (height, width) == (size_px, size_px):
         return picture
-    shrinking = size_px <= min(height, width)
-    method = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
-    image = np.ascontiguousarray(picture.transpose(1, 2, 0))  # (H, W, 3)
-    return np.asarray(cv2.resize(image, (size_px, size_px), interpolation=method), np.uint8).transpose(
-        2, 0, 1
-    )
+    image: Any = np.ascontiguousarray(picture.transpose(1, 2, 0))  # (H, W, 3)
+    small = (min(width, size_px), min(height, size_px))
+    if small != (width, height):
+        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+    if small != (size_px, size_px):
+        image = cv2.resize(image, (size_px, size_px), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(image, np.uint8).transpose(2, 0, 1)
 
 
 def file_inside(folder: Path, relative: str) -> Path:
@@ -270,6 +269,11 @@ def picture_of(path: Path) -> Pixels:
         raise SourceError(f"{path.name} is not a whole picture; save or fetch it again") from None
 
 
+def no_pixels_yet(count: int, size_px: int) -> Pixels:
+    """(n, 3, size, size) to be filled, the bands of a pixel side by side as networks are quickest with."""
+    return np.empty((count, size_px, size_px, 3), np.uint8).transpose(0, 3, 1, 2)
+
+
 def _is_drive(path: PurePosixPath) -> bool:
     return len(path.parts) > 0 and len(path.parts[0]) == 2 and path.parts[0].endswith(":")
 
@@ -293,4 +297,7 @@ def _rgb(file: Any, path: Path) -> Pixels:
 
 
 def _stacked(pictures: Sequence[Pixels], size_px: int) -> Pixels:
-    return np.stack(pictures) if pictures else np.empty((0, 3, size_px, size_px), np.uint8)
+    out = no_pixels_yet(len(pictures), size_px)
+    for index, picture in enumerate(pictures):
+        out[index] = picture
+    return out

@@ -1,0 +1,1 @@
+"""Facts as a network takes them: chosen, made densities, filled, scaled."""

@@ -1,0 +1,1 @@
+"""What is learned: classes, values and counts, from columns of the tiles."""

@@ -1,0 +1,1 @@
+"""The training loop: one page of it, and what it stands on."""

@@ -1,0 +1,1 @@
+"""Pictures and features of a frozen encoder, made once, kept and fed to networks."""
