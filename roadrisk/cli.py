@@ -16,6 +16,7 @@ from typer.core import TyperCommand
 
 from roadrisk import __version__
 from roadrisk.errors import RoadriskError, UsageError
+from roadrisk.plain_text import plain
 from roadrisk.terminal import finish, report, shown
 from roadrisk.words import joined_words, names, numbers, one_region, rows_and_cols, sides, sources, window
 
@@ -387,7 +388,11 @@ def tune(
         int, typer.Option(min=1, help="Settings to try, those of earlier runs among them.")
     ] = 30,
     search: Annotated[
-        str | None, typer.Option(metavar="A,B", help="What is searched over; default: all that fits.")
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="What is searched over, also as encoder=basic+resnet50; default: all that fits.",
+        ),
     ] = None,
     settings: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings that are not searched over, as of train.")
@@ -496,5 +501,5 @@ def main() -> None:
 
 def fail(error: Exception, code: int) -> None:
     """One line on stderr, then exit."""
-    typer.echo(f"roadrisk: {' '.join(str(error).split())}", err=True)
+    typer.echo(f"roadrisk: {plain(' '.join(str(error).split()))}", err=True)
     sys.exit(code)

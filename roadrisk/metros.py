@@ -36,7 +36,7 @@ def kind_of(tiles: Tiles) -> Kind:
 
 
 def joined(metros: Sequence[Tiles]) -> tuple[Tiles, dict[str, str]]:
-    """The tiles of all metros, in the order of their identities, with the columns that all have alike.
+    """The tiles of all metros with the columns that all have alike, whatever order they are given in.
 
     Sums over windows of other lengths than the first's are as of its length.
 
@@ -51,7 +51,7 @@ def joined(metros: Sequence[Tiles]) -> tuple[Tiles, dict[str, str]]:
     """
     if len(metros) == 1:
         return metros[0], {}
-    metros = sorted(metros, key=lambda tiles: tiles.identity)
+    metros = sorted(metros, key=lambda tiles: (min(tiles.keys), tiles.identity))
     for tiles in metros:
         if tiles.dataset is None:
             raise UsageError(f"{tiles.path} is a table; several metros in one model are datasets")

@@ -64,9 +64,10 @@ def _provenance_lines(about: dict[str, Any]) -> list[str]:
     """Where a model came from, as far as its file tells."""
     said = []
     if about.get("tiles"):
+        classes = about.get("settings", {}).get("task", "class") == "class"
+        high = f"{about.get('high_risk_tiles', 0):,} of them high risk, " if classes else ""
         said.append(
-            f"learned from {about['tiles']:,} tiles, {about.get('high_risk_tiles', 0):,} of them high risk, "
-            f"{about.get('tiles_with_image', 0):,} with picture"
+            f"learned from {about['tiles']:,} tiles, {high}{about.get('tiles_with_image', 0):,} with picture"
         )
     said += [f"dataset {d.get('name')} ({str(d.get('identity'))[:16]})" for d in about.get("datasets", [])]
     if about["cell_m"] is not None:

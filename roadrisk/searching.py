@@ -141,7 +141,7 @@ def _encoder_changes(name: str, start: TrainSettings) -> dict[str, Any]:
     if name == start.encoder:
         return {}
     tune = None if "basic" in (name, start.encoder) else start.tune
-    return {"encoder": name, "weights": None, "tune": tune, "epochs": None}
+    return {"encoder": name, "weights": None, "tune": tune}
 
 
 def _encoders(start: TrainSettings, candidates: str) -> list[str]:

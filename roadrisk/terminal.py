@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from roadrisk.plain_text import plain
+
 if TYPE_CHECKING:
     from roadrisk.progress import Progress
 
@@ -18,7 +20,7 @@ def report(lines: list[str], quiet: bool) -> None:
     """The summary, on stderr."""
     if not quiet:
         for line in lines:
-            typer.echo(line, err=True)
+            typer.echo(plain(line), err=True)
 
 
 def finish(paths: list[Path], result: dict[str, Any], as_json: bool) -> None:

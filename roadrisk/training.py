@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import torch
 from roadrisk import __version__
 from roadrisk.comparing import Comparison, Contestant, compared, contestants
 from roadrisk.errors import ModelError
+from roadrisk.files import digest_of
 from roadrisk.gathering import Gathered, gathered
 from roadrisk.holding_out import check_judgeable, held_out, metro_to_judge
 from roadrisk.inputs import tiles_at
@@ -24,6 +23,7 @@ from roadrisk.learning.judging.evaluation import measures
 from roadrisk.learning.judging.measured import metrics_table
 from roadrisk.learning.judging.predictions import out_of_fold_table
 from roadrisk.learning.loop.devices import fabric_of
+from roadrisk.learning.loop.unfinished import unfinished
 from roadrisk.learning.model import Model, write_model
 from roadrisk.learning.pictures.feeds import ImageFeed, training_feed
 from roadrisk.learning.pictures.weights import State, encoder_weights, weights_identity
@@ -104,7 +104,9 @@ def train(
         check_judgeable(unseen, learned)
     encoder = encoder_weights(settings)
     rivals = contestants(settings, learned)
-    with unfinished(out, resume) as checkpoints:
+    pictures = weights_identity(encoder) if encoder else None
+    plan = digest_of([[metro.identity for metro in metros], pictures])
+    with unfinished(out, resume, plan, fabric) as checkpoints:
         training = Training(
             settings,
             fabric,
@@ -123,23 +125,6 @@ def train(
         if fabric.is_global_zero:
             write_model(model, out)
     return Trained(out, model, time.monotonic() - started, fabric.is_global_zero)
-
-
-@contextmanager
-def unfinished(out: Path, resume: bool) -> Iterator[Path]:
-    """The folder that keeps how far a training is, beside the model it will make; gone when that is written.
-
-    Raises
-    ------
-    ModelError : an unfinished training is there and is not to be gone on with, or is not there and is.
-    """
-    folder = out.with_name(out.name + ".training")
-    if folder.exists() and not resume:
-        raise ModelError(f"{folder} holds an unfinished training; go on with it by --resume, or remove it")
-    if resume and not folder.exists():
-        raise ModelError(f"--resume: there is no unfinished training at {folder}; leave it out")
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def feeds_of(
@@ -259,10 +244,9 @@ def _other_views(learned: Gathered) -> set[str]:
 
 
 def _learned_from(about: dict[str, Any]) -> str:
-    return (
-        f"learned from {about['tiles']:,} tiles, {about['high_risk_tiles']:,} of them high risk, "
-        f"{about['tiles_with_image']:,} with picture"
-    )
+    # of values and counts nothing is high risk: that only evens folds
+    high = f"{about['high_risk_tiles']:,} of them high risk, " if about["settings"]["task"] == "class" else ""
+    return f"learned from {about['tiles']:,} tiles, {high}{about['tiles_with_image']:,} with picture"
 
 
 def _by_reason(reasons: dict[str, str]) -> list[str]:

@@ -221,9 +221,13 @@ def score_of(ground: Ground, settings: TrainSettings, where: tuple[IntArray, Fol
         learned.events[rows][tested],
         tiles.area_km2[tested],
     )
-    value = measured[judge_of(rival.architecture.task)[0]]
+    measure = judge_of(rival.architecture.task)[0]
+    value = measured[measure]
     if value is None:
-        raise ModelError("the tiles of the folds are all alike, so settings cannot be compared; use more")
+        raise ModelError(
+            f"{measure} is not defined on the tiles of the inner folds: they are too few or all alike, or "
+            "what is said of them is without bounds; use more tiles, or start from other --settings"
+        )
     return float(value)
 
 
@@ -264,7 +268,7 @@ def _tuned(ground: Ground, out: Path, tried: Sequence[Tried]) -> Tuned:
         found={
             f.name: getattr(better, f.name)
             for f in fields(start)
-            if getattr(better, f.name) != getattr(start, f.name)
+            if getattr(better, f.name) not in (None, getattr(start, f.name))
         },
         measure=judge_of(ground.task)[0],
         inner=(_value(tried[0]), _value(best)),

@@ -485,7 +485,7 @@ def test_a_log_is_written_anew_for_each_training(tmp_path: Path) -> None:
     assert all(float(row[column]) > 0 for row in rows for column in ("loss", "watched_loss", "seconds"))
     assert (tmp_path / "b" / "metrics.csv").read_text().startswith("loss,seconds,step\n")
     with epoch_log(None, tmp_path / "none", "a") as log:
-        log(Epoch(1, 1, 0.5, None, 1.0))
+        log(Epoch(1, 1, 0.5, None, None, 1.0))
     assert not (tmp_path / "none").exists()
 
 

@@ -140,7 +140,7 @@ def top_fifth_threshold(
     >>> top_fifth_threshold(np.array([0, 0, 0, 0, 0, 1, 1, 1, 2, 5.0]), np.ones(10, dtype=bool))
     Threshold(t=2.0, share=0.2, share_one_less=0.5, share_one_more=0.1, unit='events')
     """
-    values = _rounded(measure)[eligible]
+    values = rounded(measure)[eligible]
     ordered = np.sort(values[~np.isnan(values)])
     if not len(ordered):
         raise SourceError("no tile is eligible for a label; check that roads and the grid overlap")
@@ -178,7 +178,7 @@ def class_label(measure: FloatArray, eligible: NDArray[np.bool_], threshold: Thr
     >>> class_label(np.array([0, 3.0, 9.0]), np.array([True, True, False]), threshold).tolist()
     [False, True, <NA>]
     """
-    values = _rounded(measure)
+    values = rounded(measure)
     eligible = eligible & ~np.isnan(values)
     high = values >= threshold.t
     classes = np.unique(high[eligible])
@@ -191,10 +191,10 @@ def class_label(measure: FloatArray, eligible: NDArray[np.bool_], threshold: Thr
     return pd.Series(pd.array(high, dtype="boolean")).mask(~eligible)
 
 
-def _rounded(measure: FloatArray) -> FloatArray:
+def rounded(measure: FloatArray) -> FloatArray:
     """To 12 significant digits.
 
-    >>> _rounded(np.array([0.1 + 0.2, 3.0, 0.0, np.nan])).tolist()
+    >>> rounded(np.array([0.1 + 0.2, 3.0, 0.0, np.nan])).tolist()
     [0.3, 3.0, 0.0, nan]
     """
     values = np.asarray(measure, dtype=np.float64)

@@ -56,6 +56,7 @@ def chosen_facts(columns: tuple[Column, ...], settings: TrainSettings, label: La
     told_names = sorted(told & set(asked or ()), key=str)
     if told_names:
         raise UsageError(f"--features {told_names[0]} is what is to be learned; leave it out")
+    _check_exposure(settings, label, known, told)
     reasons = _reasons(columns, label)
     left_out: dict[str, str] = {}
     facts = []
@@ -124,6 +125,22 @@ def _check_names(settings: TrainSettings, known: dict[str, Column]) -> None:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
             raise UsageError(f"no column {name!r} for --features or --exclude; {hint}")
+
+
+def _check_exposure(
+    settings: TrainSettings, label: Label, known: dict[str, Column], told: set[str | None]
+) -> None:
+    """Nothing, if what counts are proportional to does not count the same events."""
+    exposure = known.get(settings.exposure or "")
+    if exposure is None:
+        return
+    behind = list(_behind(label, known))
+    start = min((column.window[0] for column in behind if column.window), default="")
+    late = exposure.window is not None and exposure.window[1] > start
+    if exposure.name in told or (late and exposure.source in {column.source for column in behind}):
+        raise UsageError(
+            f"--exposure {exposure.name} would know what is to be learned; name an amount of travel or road"
+        )
 
 
 def _check_windows(facts: list[Column], label: Label, known: dict[str, Column]) -> None:

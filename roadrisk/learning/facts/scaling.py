@@ -117,9 +117,11 @@ def learned_fact(
     known = np.sort(density[~np.isnan(density)])
     if not len(known):
         return EMPTY
-    with np.errstate(over="ignore"):
-        if known[-1] - known[0] <= ROUNDING * np.abs(known[[0, -1]]).max():
-            return CONSTANT
+    # areas of tiles differ a little, so one count everywhere makes densities that do
+    for same in (known, values[~np.isnan(values)]):
+        with np.errstate(over="ignore"):
+            if same.max() - same.min() <= ROUNDING * np.abs(same).max():
+                return CONSTANT
     fill = _fill(known, settings.impute)
     scaling = settings.scaling.get(column.combine, settings.scaling.get("default", "standard"))
     # an order of rows must not change the last bit of a sum

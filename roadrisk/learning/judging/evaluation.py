@@ -121,6 +121,19 @@ def log_loss(index: FloatArray, chances: FloatArray) -> float:
     return float(np.mean(-np.log(np.maximum(seen, np.finfo(np.float64).tiny))))
 
 
+def ranking(task: Task, label: FloatArray, outputs: FloatArray) -> float:
+    """How well tiles are ranked: AUROC of the riskiest class, of values and counts the correlation of ranks.
+
+    Parameters
+    ----------
+    outputs : (N, K) as `tasks.said` gives them.
+    """
+    order = outputs[:, 0] if task.outputs == 1 else prediction(task, outputs)
+    if task.kind == "class":
+        return auroc(np.asarray(label == len(task.classes) - 1, np.float64), order)
+    return spearman(label, order)
+
+
 def spearman(observed: FloatArray, predicted: FloatArray) -> float:
     """Correlation of ranks; NaN where either is constant.
 

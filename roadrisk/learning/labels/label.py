@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from roadrisk.columns import Column
 from roadrisk.errors import ModelError
-from roadrisk.features.labels import class_label, top_fifth_threshold
+from roadrisk.features.labels import class_label, rounded, top_fifth_threshold
 from roadrisk.grid import FloatArray
 from roadrisk.learning.labels.amounts import EVENTS, check_whole, exposure_of, numbers_of
 from roadrisk.learning.labels.classes import are_classes, class_index, high_class, ordered_classes
@@ -160,7 +160,7 @@ def observed(
     if origin["measure"] is not None:
         measure = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
         cut = origin["threshold"]
-        values = measure if cut is None else np.where(np.isnan(measure), np.nan, measure >= cut)
+        values = measure if cut is None else np.where(np.isnan(measure), np.nan, rounded(measure) >= cut)
     else:
         held = frame[name].convert_dtypes()
         if origin["positive"] is not None:

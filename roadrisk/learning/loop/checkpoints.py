@@ -103,8 +103,13 @@ class Checkpoints:
             )
         return kept["state"]  # type: ignore[no-any-return]
 
+    @property
+    def damaged(self) -> str:
+        """What is said of a file that holds no checkpoint of this training."""
+        return f"{self.path}: the checkpoint is damaged; remove it to start this part anew"
+
     def _read(self, content: bytes) -> dict[str, Any]:
-        damaged = f"{self.path}: the checkpoint is damaged; remove it to start this part anew"
+        damaged = self.damaged
         body = memoryview(content)[_DIGEST_BYTES:]
         if hashlib.sha256(body).digest() != content[:_DIGEST_BYTES]:
             raise ModelError(damaged)
@@ -143,8 +148,13 @@ class Saving:
             return
         state = self.checkpoints.last(self.plan) if self.fabric.is_global_zero else None
         state = self.fabric.broadcast(state)
-        if state is not None:
+        if state is None:
+            return
+        try:
             learner.restore(state)
+            _check_weights(learner)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
+            raise ModelError(self.checkpoints.damaged) from None
 
     def keep(self, learner: Learner) -> None:
         """Write a checkpoint after an epoch, if that does not take more than a tenth of the time."""
@@ -153,6 +163,13 @@ class Saving:
         if learner.done or time.monotonic() >= self.due:
             seconds = self.checkpoints.saved(self.plan, learner.state())
             self.due = time.monotonic() + seconds / WRITING_SHARE
+
+
+def _check_weights(learner: Learner) -> None:
+    """What a checkpoint brought are weights of this network."""
+    wanted, brought = learner.judged.state_dict(), learner.weights()
+    if {n: v.shape for n, v in wanted.items()} != {n: v.shape for n, v in brought.items()}:
+        raise ValueError("weights of another network")
 
 
 def saving_of(

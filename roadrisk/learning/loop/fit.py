@@ -15,13 +15,14 @@ from roadrisk.errors import ModelError
 from roadrisk.grid import FloatArray, IntArray
 from roadrisk.learning.architecture import seeded
 from roadrisk.learning.batches import TURNS, Lesson, NetworkInputs
+from roadrisk.learning.judging.evaluation import ranking
 from roadrisk.learning.loop.checkpoints import Checkpoints, saving_of
 from roadrisk.learning.loop.devices import join_buffers, join_gradients, joined
 from roadrisk.learning.loop.learner import Epoch, Learner, new_learner
 from roadrisk.learning.loop.memory import as_memory_allows, parts
 from roadrisk.learning.pictures.weights import State
 from roadrisk.learning.settings import TrainSettings
-from roadrisk.learning.tasks import Target, Task, losses
+from roadrisk.learning.tasks import Target, Task, losses, said
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -92,9 +93,11 @@ def fit(
             for moved in dict.fromkeys((network, learner.judged)):
                 join_buffers(moved, fabric)
         check_finite(joined(costs, fabric), order, settings.batch_size, number, lesson)
-        watched_loss = None if watched is None else mean_cost(learner.judged, watched, task, target, fabric)
+        loss = score = None
+        if watched is not None:
+            loss, score = judged(learner.judged, watched, task, target, fabric)
         seconds = time.monotonic() - started
-        learner.add(Epoch(number, learner.of, float(costs.mean()), watched_loss, seconds))
+        learner.add(Epoch(number, learner.of, float(costs.mean()), loss, score, seconds))
         saving.keep(learner)
         after_epoch(learner.epochs[-1])
     return learner.weights()
@@ -210,26 +213,31 @@ def own_gradients(
     return costs
 
 
-def mean_cost(network: nn.Module, lesson: Lesson, task: Task, target: Target, fabric: Fabric) -> float:
-    """What tiles cost on average when nothing is dropped; the same in all processes, who share the work.
+def judged(
+    network: nn.Module, lesson: Lesson, task: Task, target: Target, fabric: Fabric
+) -> tuple[float, float]:
+    """What tiles cost on average when nothing is dropped, and how well they are ranked.
+
+    The same in all processes, who share the work.
 
     Raises
     ------
-    ModelError : it is not finite.
+    ModelError : the loss is not finite.
     """
-    costs = torch.zeros(len(lesson), dtype=torch.float64)  # (N,)
     rows = np.arange(len(lesson))[fabric.global_rank :: fabric.world_size]
+    raw = torch.zeros(len(lesson), task.outputs + task.dispersed, dtype=torch.float64)  # (N, K[+1])
     with fabric.autocast():
-        raw = outputs_of(network, lesson.inputs, rows, 0, fabric.device).cpu()  # (n, K[+1])
-    label, exposure = torch.from_numpy(lesson.label[rows]), torch.from_numpy(lesson.exposure[rows])
-    costs[rows] = losses(task, target, raw, label, exposure).double()
-    mean = float(joined(costs.to(fabric.device), fabric).mean())
+        raw[rows] = outputs_of(network, lesson.inputs, rows, 0, fabric.device).cpu().double()
+    raw = joined(raw.to(fabric.device), fabric).cpu()
+    label, exposure = torch.from_numpy(lesson.label), torch.from_numpy(lesson.exposure)
+    mean = float(losses(task, target, raw.float(), label, exposure).double().mean())
     if not np.isfinite(mean):
         raise ModelError(
             f"training went astray: the loss on validation tiles is {mean:g}; use a smaller learning_rate, "
             "or look for extreme values in the facts"
         )
-    return mean
+    outputs = said(task, target, raw.numpy(), lesson.exposure)
+    return mean, ranking(task, lesson.label, outputs)
 
 
 def check_finite(costs: Tensor, order: IntArray, batch_size: int, epoch: int, lesson: Lesson) -> None:

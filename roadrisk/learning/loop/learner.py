@@ -32,6 +32,7 @@ class Epoch:
     of : how many there are at most.
     loss : mean over the tiles, each as it was met.
     watched_loss : mean over the watched tiles after the epoch; None where none are watched.
+    watched_score : how well these are ranked: AUROC of the riskiest class, else Spearman's correlation.
     seconds : that it took.
     """
 
@@ -39,6 +40,7 @@ class Epoch:
     of: int
     loss: float
     watched_loss: float | None
+    watched_score: float | None
     seconds: float
 
 

@@ -17,7 +17,7 @@ FILES = ("metrics.csv", "events.out.tfevents.*")
 
 @contextmanager
 def epoch_log(kind: LogKind | None, folder: Path, name: str) -> Iterator[Callable[[Epoch], None]]:
-    """What writes an epoch to `folder/name`: the loss, the watched loss and the seconds.
+    """What writes an epoch to `folder/name`: the loss, the watched loss and score, and the seconds.
 
     A training that goes on from a checkpoint tells its first epochs again, so an earlier log of that name is
     written anew. Of several processes the first one writes.
@@ -48,8 +48,13 @@ def epoch_log(kind: LogKind | None, folder: Path, name: str) -> Iterator[Callabl
     logger = (CSVLogger if kind == "csv" else TensorBoardLogger)(folder, name, version="")
 
     def logged(epoch: Epoch) -> None:
-        watched = {} if epoch.watched_loss is None else {"watched_loss": epoch.watched_loss}
-        logger.log_metrics({"loss": epoch.loss, **watched, "seconds": epoch.seconds}, epoch.number)
+        known = {
+            "loss": epoch.loss,
+            "watched_loss": epoch.watched_loss,
+            "watched_score": epoch.watched_score,
+            "seconds": epoch.seconds,
+        }
+        logger.log_metrics({k: v for k, v in known.items() if v is not None}, epoch.number)
         logger.save()
 
     try:

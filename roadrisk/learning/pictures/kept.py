@@ -23,6 +23,8 @@ from roadrisk.grid import IntArray
 
 ROWS_AT_ONCE = 32
 ABSENT = -1
+# a dataset may come from a stranger: neither write through a link, nor wait for ever at a pipe
+OWN_FILE = os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Kept:
@@ -114,7 +116,7 @@ class Kept:
     def _look(self) -> None:
         """See which records were added since."""
         try:
-            descriptor = os.open(self.path, os.O_RDONLY)
+            descriptor = os.open(self.path, os.O_RDONLY | OWN_FILE)
         except FileNotFoundError:
             return self._forget()
         with os.fdopen(descriptor, "rb") as file:
@@ -145,7 +147,7 @@ class Kept:
     def _alone(self) -> Iterator[int]:
         """The file, open for writing and locked against other writers."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | OWN_FILE, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield descriptor
