@@ -39,12 +39,14 @@ class Comparison:
     ----------
     splits : what the networks and baselines of each split say.
     networks : by split and name, of every network that was trained.
-    told : what whoever reads the scores should know of how they came about.
+    notes : what happened on the way that whoever reads the scores should know.
+    choices : what baselines chose from what.
     """
 
     splits: dict[Split, OutOfFold]
     networks: dict[Split, dict[str, CrossValidation]]
-    told: tuple[str, ...]
+    notes: tuple[str, ...]
+    choices: tuple[str, ...]
 
 
 def contestants(settings: TrainSettings, gathered: Gathered) -> tuple[Contestant, ...]:
@@ -86,7 +88,8 @@ def compared(
     settings = training.settings
     splits: dict[Split, OutOfFold] = {}
     networks: dict[Split, dict[str, CrossValidation]] = {}
-    told: list[str] = []
+    notes: dict[str, list[str]] = {}
+    choices: list[str] = []
     for split, folds in folds_of(gathered, settings).items():
         networks[split] = {}
         for rival in rivals:
@@ -98,7 +101,8 @@ def compared(
                 replace(training, settings=rival.settings),
                 f"{split} {rival.name}",
             )
-            told += networks[split][rival.name].told
+            for note in networks[split][rival.name].told:
+                notes.setdefault(note, []).append(f"{split} {rival.name}")
         outputs = {name: found.outputs for name, found in networks[split].items()}
         if not settings.quick:
             baselines = baselines_out_of_fold(
@@ -111,9 +115,10 @@ def compared(
                 training.progress,
             )
             outputs |= baselines.outputs
-            told += [f"{split} {line}" for line in baselines.told]
+            choices += [f"{split} {line}" for line in baselines.told]
         splits[split] = OutOfFold(folds.fold, outputs)
-    return Comparison(splits, networks, tuple(dict.fromkeys(told)))
+    said = tuple(f"{', '.join(names)}: {note}" for note, names in notes.items())
+    return Comparison(splits, networks, said, tuple(dict.fromkeys(choices)))
 
 
 def folds_of(gathered: Gathered, settings: TrainSettings) -> dict[Split, Folds]:

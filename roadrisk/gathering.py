@@ -20,7 +20,7 @@ from roadrisk.learning.folds import BUFFER_TILES, block_tiles
 from roadrisk.learning.labels.amounts import exposure_of
 from roadrisk.learning.labels.label import DEFAULT, Label, label_of
 from roadrisk.learning.pictures.sources import PicturePreparation, picture_preparation
-from roadrisk.learning.settings import TrainSettings
+from roadrisk.learning.settings import Inputs, TrainSettings
 from roadrisk.metros import check_shared, joined, one_label, without_columns
 
 
@@ -99,6 +99,9 @@ def gathered(metros: Sequence[Tiles], settings: TrainSettings, beside: Tiles | N
         examples_of(tiles, columns, settings.neighbourhood, pictures, exposure), label=label.values
     ).taken(known)
     _check_sides(tiles, examples, settings, chosen.left_out)
+    sided = np.flatnonzero(has_a_side(examples, settings.inputs))
+    label = replace(label, told=(*label.told, *_without_sides(len(known) - len(sided), settings.inputs)))
+    known, examples = known[sided], examples.taken(sided)
     reach = max([BUFFER_TILES, reach_tiles(settings), *(v.reach for v in tiles.views if sees)])
     return Gathered(
         tiles=tiles,
@@ -164,6 +167,21 @@ def examples_of(
         col=col,
         exposure=exposure,
     )
+
+
+def has_a_side(examples: Examples, inputs: Inputs) -> NDArray[np.bool_]:
+    """(N,) whether a tile has something that a model of these inputs looks at."""
+    sides = {
+        "image": examples.has_image,
+        "facts": examples.has_facts,
+        "both": examples.has_image | examples.has_facts,
+    }
+    return sides[inputs]
+
+
+def _without_sides(count: int, inputs: Inputs) -> tuple[str, ...]:
+    what = {"image": "no picture", "facts": "no fact", "both": "neither picture nor fact"}[inputs]
+    return (f"{count:,} labelled tiles have {what}: they are left out",) if count else ()
 
 
 def picture_preparations(tiles: Tiles, settings: TrainSettings) -> tuple[PicturePreparation, ...]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from roadrisk.columns import Column
 from roadrisk.errors import ModelError
 from roadrisk.files import sha256_of
-from roadrisk.gathering import examples_of
+from roadrisk.gathering import examples_of, has_a_side
 from roadrisk.grid import IntArray
 from roadrisk.inputs import Tiles, tiles_at
 from roadrisk.learning.examples import Examples
@@ -108,7 +108,9 @@ def score(
     tiles = with_absent_classes(tiles, trained.columns)
     check_fit(trained, tiles, model)
     examples = scored_examples(trained, tiles)
-    rows = np.flatnonzero(tiles.scored & _has_enough(trained, examples))
+    sided = tiles.scored & has_a_side(examples, trained.architecture.inputs)
+    exposed = examples.exposure > 0  # 1 everywhere where nothing is in proportion
+    rows = np.flatnonzero(sided & exposed)
     if not len(rows):
         raise ModelError(
             f"no tile of {data} has what {model} looks at ({trained.architecture.inputs}); nothing to score"
@@ -122,7 +124,8 @@ def score(
     about = _about(trained, tiles, model)
     scored = scored_tiles(fields, _places(tiles, rows), about, predicted.order)
     written = tuple(write_layers(scored, outs, _overview(tiles)))
-    return Scoring(written, scored, len(tiles), _notes(trained, shown))
+    notes = _notes(trained, shown, int((sided & ~exposed).sum()))
+    return Scoring(written, scored, len(tiles), notes)
 
 
 def called_as(tiles: Tiles, names: Sequence[str]) -> Tiles:
@@ -192,12 +195,14 @@ def feeds_of(
     return feeds
 
 
-def _notes(model: Model, examples: Examples) -> tuple[str, ...]:
-    """What was met that the model does not know."""
+def _notes(model: Model, examples: Examples, unexposed: int) -> tuple[str, ...]:
+    """What was met that the model does not know, and tiles of which it cannot say how much to expect."""
+    exposure = model.architecture.task.exposure
     unseen = [fold.preparation.unseen(examples) for fold in model.fold_models]
     names = dict.fromkeys(name for found in unseen for name in found)
     most = {name: max(found.get(name, 0) for found in unseen) for name in names}
-    return tuple(
+    lost = (f"{unexposed:,} tiles have no {exposure}: nothing is expected of them",) if unexposed else ()
+    return lost + tuple(
         f"{name}: {count:,} tiles have a value that the model never met; they count as unknown there"
         for name, count in most.items()
         if count
@@ -266,17 +271,6 @@ def _own_columns(model: Model, tiles: Tiles) -> tuple[Column, ...]:
     """The columns that the model learned from, as these tiles know them; numbers or text as it knew them."""
     known = {column.name: column for column in tiles.columns}
     return tuple(replace(known[c.name], dtype=c.dtype) for c in model.columns if c.name in known)
-
-
-def _has_enough(model: Model, examples: Examples) -> NDArray[np.bool_]:
-    """(N,) whether a tile has a side that the model looks at, and exposure where it counts by it."""
-    sides = {
-        "image": examples.has_image,
-        "facts": examples.has_facts,
-        "both": examples.has_image | examples.has_facts,
-    }
-    enough = sides[model.architecture.inputs]
-    return np.asarray(enough & (examples.exposure > 0) if model.architecture.task.exposure else enough)
 
 
 def _places(tiles: Tiles, rows: NDArray[np.int64]) -> Places | None:

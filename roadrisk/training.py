@@ -56,7 +56,8 @@ class Trained:
             *about["warnings"],
             *(f"left out: {line}" for line in _by_reason(about["left_out"])),
             *_by_reason(about["asked_for"]),
-            *(about["told"] if verbose else ()),
+            *about["notes"],
+            *(about["choices"] if verbose else ()),
             *metrics_table(self.model.metrics).lines(),
             *_optimism_lines(self.model),
         ]
@@ -190,7 +191,8 @@ def _model(
         },
         provenance={
             **_provenance(learned, settings, encoder),
-            "told": list(comparison.told),
+            "notes": list(comparison.notes),
+            "choices": list(comparison.choices),
             "facts": [c.name for c in (*examples.columns, *examples.text_columns) if c.name not in dropped],
             "left_out": {**learned.left_out, **dropped},
             "asked_for": {

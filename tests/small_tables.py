@@ -108,3 +108,10 @@ def tiny_weights(path: Path) -> Path:
         torch.manual_seed(5)
         save_file(encoder_body(TINY).state_dict(), path)
     return path
+
+
+def without_bars(said: str) -> list[str]:
+    """Lines of what a command said on stderr, but for progress bars, wide or narrow."""
+    return [
+        line for line in said.splitlines() if line.strip() and "━" not in line and " min left" not in line
+    ]

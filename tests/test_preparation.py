@@ -129,7 +129,7 @@ def test_training_rows_are_standardised_and_whole(seed: int, given_settings: Tra
 def test_sums_are_densities_and_missing_is_the_median() -> None:
     values = np.array([[30.0, 100, 2], [50, 300, 4], [np.nan, np.nan, 1], [70, 200, 9]])
     examples = examples_of(values, COLUMNS, np.array([1.0, 2.0, 4.0, 0.5]))
-    preparation = learned_preparation(examples, DEFAULT)
+    preparation = learned_preparation(examples, TrainSettings(scaling={"sum": "standard"}))
     by_name = {fact.column: fact for fact in preparation.facts}
     assert list(by_name) == ["crashes_past", "road_m", "speed"]
     assert by_name["speed"].fill == 50
@@ -284,8 +284,10 @@ def test_logarithms_are_those_of_densities_and_have_a_sign() -> None:
 def test_each_kind_of_column_has_its_own_scaling() -> None:
     columns = tuple(column(kind, kind) for kind in KINDS[:-1])
     examples = examples_of(np.random.default_rng(0).gamma(2, 3, (40, len(columns))), columns)
-    facts = learned_preparation(examples, TrainSettings(scaling={"sum": "log", "mean": "quantile"})).facts
     others = dict.fromkeys(KINDS[:-1], "standard")
+    facts = learned_preparation(examples, DEFAULT).facts
+    assert {fact.column: fact.scaling for fact in facts} == {**others, "sum": "quantile"}
+    facts = learned_preparation(examples, TrainSettings(scaling={"sum": "log", "mean": "quantile"})).facts
     assert {fact.column: fact.scaling for fact in facts} == {**others, "sum": "log", "mean": "quantile"}
     facts = learned_preparation(examples, TrainSettings(scaling={"default": "log", "mean": "standard"})).facts
     others = dict.fromkeys(KINDS[:-1], "log")

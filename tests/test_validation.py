@@ -10,10 +10,14 @@ from learning_examples import COLUMNS, folds_of, made_up, run
 from torchvision.models import resnet34
 
 from roadrisk.errors import ModelError
+from roadrisk.learning.architecture import ViewInput, architecture_of
 from roadrisk.learning.folds import random_folds
 from roadrisk.learning.judging.evaluation import auroc
+from roadrisk.learning.loop.devices import fabric_of
 from roadrisk.learning.pictures.weights import State, weights_identity
-from roadrisk.learning.validation import FoldModel
+from roadrisk.learning.settings import TrainSettings, resolved
+from roadrisk.learning.tasks import Task
+from roadrisk.learning.validation import FoldModel, Training, _watched
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +119,20 @@ def test_a_frozen_encoder_trains_a_head_and_stays_as_it_was(tmp_path: Path, enco
         validation.models[0].state
     )
     assert not any("running_mean" in name for name in validation.models[0].state)
+
+
+def test_the_watched_part_is_like_the_others() -> None:
+    """The block with most high risk is dealt first; alone it would be a part that is like no other."""
+    row, col = np.divmod(np.arange(400), 20)
+    label = ((row % 4 == 0) & (col % 4 == 0)).astype(float)  # one in each block of 4 x 4
+    label[(row < 4) & (col < 3)] = 1.0
+    examples = replace(made_up().taken(np.zeros(400, np.int64)), key=np.arange(400).astype(str), label=label)
+    examples = replace(examples, row=row, col=col)
+    settings = resolved(TrainSettings(encoder="basic"))
+    training = Training(settings, fabric_of(settings), block=4, buffer=0)
+    architecture = architecture_of(settings, Task(), (ViewInput("aerial", 32),))
+    learned, watched = _watched(examples, architecture, training, 0, [])
+    assert watched is not None
+    assert abs(watched.label.mean() - label.mean()) < 0.05  # with the rich block it is 0.15
+    assert learned.label[(learned.row < 4) & (learned.col < 4)].sum() == 12  # the rich block is learned from
+    assert not set(learned.key) & set(watched.key)

@@ -33,7 +33,7 @@ from roadrisk.learning.pictures.weights import State
 from roadrisk.learning.tasks import Target, Task, dispersion, prediction, said
 from roadrisk.learning.upgrading import upgraded
 from roadrisk.learning.validation import FoldModel, network_inputs
-from roadrisk.nets.encoders import encoder_body
+from roadrisk.nets.encoders import bare_body
 from roadrisk.nets.fusion import MultiModalNN
 from roadrisk.progress import Progress, silent
 
@@ -305,12 +305,22 @@ def scores(model: Model, examples: Examples, outputs: FloatArray) -> Scores:
 
 
 def _check_networks(model: Model) -> None:
+    """The weights are those of the networks that the manifest names, which are not made for that."""
     if not model.fold_models:
         raise ValueError("it has no fold models")
     for fold in model.fold_models:
-        fold_network(model.architecture, fold)
+        with torch.device("meta"):
+            wanted = network_of(model.architecture, fold.preparation.shape).state_dict()
+        _check_state(fold.state, wanted)
     if model.architecture.frozen:
-        encoder_body(model.architecture.encoder, model.encoder or {})
+        _check_state(model.encoder or {}, bare_body(model.architecture.encoder).state_dict())
+
+
+def _check_state(state: State, wanted: State) -> None:
+    odd = sorted(state.keys() ^ wanted.keys())
+    odd = odd or [n for n in wanted if (state[n].shape, state[n].dtype) != (wanted[n].shape, wanted[n].dtype)]
+    if odd:
+        raise ValueError(f"{odd[0]} is missing or not of the network that {MANIFEST} names")
 
 
 def _tensors(model: Model) -> State:
@@ -367,6 +377,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _model(manifest: dict[str, Any], tensors: State, out_of_fold: pd.DataFrame) -> Model:
     checked: Manifest = TypeAdapter(Manifest).validate_python(manifest)
+    known = ("encoder.", *(f"fold{k}." for k in range(len(checked.preparation))))
+    besides = [name for name in tensors if not name.startswith(known)]
+    if besides:
+        raise ValueError(f"{WEIGHTS} holds {besides[0]} besides")
     return Model(
         checked.architecture,
         checked.pictures,

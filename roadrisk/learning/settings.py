@@ -39,6 +39,11 @@ LOSSES: Mapping[TaskKind, tuple[Loss, ...]] = {
 }
 
 
+# by how tiles' values of a column are combined; others are `standard`. Sums are zero in most tiles and large
+# in a few: by ranks no outlier says more than its rank (so do Gorishniy et al. 2021, arXiv:2106.11959)
+SCALINGS: Mapping[str, Scaling] = {"sum": "quantile"}
+
+
 class EncoderDefaults(NamedTuple):
     """What follows the encoder: `betas` are Adam's, always; the others where nothing else is asked."""
 
@@ -74,7 +79,8 @@ class TrainSettings:
     facts_network : `dense` is the first version's; `embedding` has an embedding for each fact of text.
     categories : how facts of text enter the dense network or, with `embedding`, the other one.
     impute : what stands for a missing number.
-    scaling : of numbers, by how tiles' values are combined (`sum`, `mean`, ...); `standard` for others.
+    scaling : of numbers, by how tiles' values are combined (`sum`, `mean`, ..., `default` for others); for
+        what is not named that of `SCALINGS`.
     facts_width : hidden units of the embedding network's first layer; the second has half of them.
     encoder : network that looks at the picture.
     weights : `imagenet` (the library's own), `aerial` (of `aerial-resnet18`), `none`, or a .pth or

@@ -128,8 +128,8 @@ def cross_validated(
         raw = raw_outputs(network, unseen, training.fabric.device, architecture.augment)
         outputs[order[test]] = said(architecture.task, model.target, raw, ordered.exposure[test])
         models.append(model)
-        told += [f"{name}, fold {k + 1}: {note}" for note in notes]
-    return CrossValidation(outputs, folds.fold, tuple(models), tuple(told))
+        told += notes
+    return CrossValidation(outputs, folds.fold, tuple(models), tuple(dict.fromkeys(told)))
 
 
 def _fold_model(

@@ -54,12 +54,14 @@ class Judged:
     ----------
     outputs : by model, (N,) logits.
     block : (N,) of 3 km.
+    random : by model, the AUROC where folds are dealt by chance and neighbours flatter.
     """
 
     label: FloatArray
     fold: IntArray
     block: IntArray
     outputs: Mapping[str, FloatArray]
+    random: Mapping[str, float]
 
     @property
     def measures(self) -> dict[str, WeightedMeasure]:
@@ -68,8 +70,7 @@ class Judged:
 
     def best(self, names: tuple[str, ...]) -> str:
         """Of these models the one of the highest AUROC."""
-        one = np.ones((1, len(self.label)))
-        return max(names, key=lambda name: float(weighted_auroc(self.label, self.outputs[name], one)[0]))
+        return max(names, key=lambda name: _auroc(self.label, self.outputs[name]))
 
     def difference(self, a: str, b: str, measure: WeightedMeasure) -> Interval:
         """Of a's score less b's."""
@@ -79,7 +80,8 @@ class Judged:
 
 def judged(dataset: Dataset, model: Path) -> Judged:
     """Out-of-fold predictions of a model on disk, and what the road share of the mask alone says."""
-    table = pd.read_parquet(model / "folds.parquet").query("split == 'spatial'")
+    every = pd.read_parquet(model / "folds.parquet")
+    table = every.query("split == 'spatial'")
     said = table.pivot(index="key", columns="model", values="output")
     about = table.drop_duplicates("key").set_index("key").loc[said.index]
     tiles = dataset.tiles().set_index("tile_id").loc[said.index]
@@ -93,20 +95,26 @@ def judged(dataset: Dataset, model: Path) -> Judged:
     folds = Folds(fold, int(fold.max()) + 1, row, col, BUFFER_TILES)
     outputs = {str(name): said[name].to_numpy(float) for name in said}
     outputs[MASK] = number_out_of_fold(share * area_km2, examples, folds, Task())[:, 0]
-    return Judged(label, fold, block_of(row, col, block_tiles(BLOCK_M, dataset.grid.cell_m)), outputs)
+    block = block_of(row, col, block_tiles(BLOCK_M, dataset.grid.cell_m))
+    random = {
+        str(name): _auroc(of["label"].to_numpy(float), of["output"].to_numpy(float))
+        for name, of in every.query("split == 'random'").groupby("model")
+    }
+    return Judged(label, fold, block, outputs, random)
 
 
 def lines(name: str, found: Judged) -> Iterator[str]:
     """One label's table in Markdown."""
     blocks = len(np.unique(found.block))
     yield f"\n### {name}: {len(found.label)} tiles in {blocks} blocks, {found.label.mean():.1%} high risk\n"
-    yield "| model | AUROC (95 % interval) | within folds |\n|---|---|---|"
+    yield "| model | AUROC (95 % interval) | within folds | random folds |\n|---|---|---|---|"
     for model in sorted(found.outputs, key=_place):
         scores = [
             str(_there(interval(measure, found.label, found.outputs[model], found.block, seed=0)))
             for measure in found.measures.values()
         ]
-        yield f"| {model} | {' | '.join(scores)} |"
+        chance = f"{found.random[model]:.3f}" if model in found.random else ""
+        yield f"| {model} | {' | '.join(scores)} | {chance} |"
     yield "\n| paired difference | AUROC (95 % interval) | within folds |\n|---|---|---|"
     for a, b in differences(found):
         scores = [str(found.difference(a, b, measure)) for measure in found.measures.values()]
@@ -136,6 +144,10 @@ def _of_labels(
     nothing, none = np.empty((n, 0)), np.empty((n, 0), object)
     picture = np.empty((n, 0), np.int64)
     return Examples(key, label, nothing, (), none, (), area_km2, (), (), picture, row, col, np.ones(n))
+
+
+def _auroc(label: FloatArray, output: FloatArray) -> float:
+    return float(weighted_auroc(label, output, np.ones((1, len(label))))[0])
 
 
 def _there(found: Interval | None) -> Interval:

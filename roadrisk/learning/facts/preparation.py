@@ -246,7 +246,9 @@ def fact_values(table: pd.DataFrame, names: list[str]) -> FloatArray:
     for index, name in enumerate(names):
         column = table[name].convert_dtypes() if table[name].dtype == object else table[name]
         if not (pd.api.types.is_numeric_dtype(column) or column.isna().all()):
-            example = str(column.dropna().iloc[0])[:30]
+            texts = column.dropna().astype(str)
+            odd = texts[pd.to_numeric(texts, errors="coerce").isna()]
+            example = (odd if len(odd) else texts).iloc[0][:30]
             raise SourceError(
                 f"column {name!r} is not numbers (it holds {example!r}); leave it out with --exclude {name} "
                 "or name the facts to use with --features"

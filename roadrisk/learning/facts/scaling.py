@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from roadrisk.columns import Column
 from roadrisk.errors import ModelError
 from roadrisk.grid import FloatArray
-from roadrisk.learning.settings import Imputation, Scaling, TrainSettings
+from roadrisk.learning.settings import SCALINGS, Imputation, Scaling, TrainSettings
 
 YEAR_DAYS = 365.25
 MOST_KNOTS = 1000  # quantiles of a column
@@ -123,7 +123,7 @@ def learned_fact(
             if same.max() - same.min() <= ROUNDING * np.abs(same).max():
                 return CONSTANT
     fill = _fill(known, settings.impute)
-    scaling = settings.scaling.get(column.combine, settings.scaling.get("default", "standard"))
+    scaling = _own_scaling(column, settings)
     # an order of rows must not change the last bit of a sum
     filled = np.sort(np.append(known, np.full(len(density) - len(known), fill)))
     with np.errstate(over="ignore", invalid="ignore"):
@@ -138,6 +138,11 @@ def learned_fact(
     flagged = len(known) < len(density)
     per_km2 = column.combine == "sum"
     return Fact(column.name, per_km2, _years(column), fill, mean, std, flagged, scaling, knots)
+
+
+def _own_scaling(column: Column, settings: TrainSettings) -> Scaling:
+    asked = settings.scaling
+    return asked.get(column.combine) or asked.get("default") or SCALINGS.get(column.combine, "standard")
 
 
 def _fill(known: FloatArray, impute: Imputation) -> float:

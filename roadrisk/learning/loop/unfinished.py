@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from roadrisk.errors import ModelError
+from roadrisk.errors import ModelError, RoadriskError
 from roadrisk.files import locked
 
 if TYPE_CHECKING:
@@ -57,10 +57,13 @@ def _held(folder: Path, new: bool) -> Iterator[None]:
     with locked(folder):
         try:
             yield
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            if new and folder.exists() and {path.name for path in folder.iterdir()} <= {PLAN}:
+        except RoadriskError as error:
+            kept = {path.name for path in folder.iterdir()} - {PLAN}
+            # a checkpoint that found no room tells to make some and go on
+            if new and not kept and not isinstance(error.__cause__, OSError):
                 shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_plan(folder: Path, plan: str) -> None:
