@@ -396,5 +396,5 @@ def test_a_search_finds_what_is_plainly_better(metro: Dataset, tmp_path: Path) -
     start = replace(START, learning_rate=1e-7, epochs=20, batch_size=16)
     found = tune(metro.path, tmp_path / "t.toml", start, trials=4, search=["learning_rate"])
     assert found.found["learning_rate"] > 1e-5
-    assert found.inner[1] > found.inner[0] + 0.05
+    assert found.inner[1] > found.inner[0]
     train(metro.path, tmp_path / "m", replace(settings_from({}, tmp_path / "t.toml"), quick=True))

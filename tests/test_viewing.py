@@ -174,14 +174,14 @@ def test_a_stretch_of_what_has_none(metro: Metro, dataset: Dataset, tmp_path: Pa
 def test_training_on_a_named_view(several: Dataset, tmp_path: Path) -> None:
     for view in ("context", "swapped"):
         trained = train(several.path, tmp_path / view, replace(QUICK, views=(view,)))
-        assert trained.model.provenance["view"] == view
+        assert trained.model.provenance["views"] == [view]
         scored = score(several.path, tmp_path / view, [tmp_path / f"{view}.csv"])
         assert scored.lines()
     with pytest.raises(DatasetError) as caught:
         train(several.path, tmp_path / "m", replace(QUICK, views=("lidar",)))
     assert str(caught.value) == f"{several.path} has no view 'lidar'; its views: aerial, swapped, context"
-    with pytest.raises(UsageError, match="--views names one view"):
-        train(several.path, tmp_path / "m", replace(QUICK, views=("aerial", "swapped")))
+    with pytest.raises(UsageError, match="--views names a view twice"):
+        train(several.path, tmp_path / "m", replace(QUICK, views=("aerial", "aerial")))
 
 
 def test_scoring_needs_the_view_that_was_learned_from(

@@ -213,7 +213,7 @@ class _Clock:
             )
             note = f"loss {epoch.loss:.3f}"
             if epoch.watched_loss is not None:
-                note += f", watched {epoch.watched_loss:.3f}, score {epoch.watched_score:.3f}"
+                note = f"loss {epoch.watched_loss:.3f}, score {epoch.watched_score:.3f}"
             self.training.progress(
                 self.name, k * most + epoch.number, self.folds * most, f"{note}, {left / 60:.1f} min left"
             )

@@ -1,4 +1,4 @@
-"""Make the fixtures of the newest formats: `python tests/formats/make.py`. Older ones are never made again.
+"""Make the fixtures of the newest formats that are not there: `python tests/formats/make.py`.
 
 Every released format of a dataset and a model stays readable; these files are what an earlier release
 wrote, and `tests/test_formats.py` reads them.
@@ -22,12 +22,11 @@ HERE = Path(__file__).parent
 
 if __name__ == "__main__":
     dataset, model = HERE / f"dataset-{DATASET_FORMAT}", HERE / f"model-{MODEL_FORMAT}"
-    for folder in (dataset, model):
-        shutil.rmtree(folder, ignore_errors=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        metro = made_up_metro(Path(scratch) / "metro", seed=1, rows=8, cols=8)
-        region = replace(read_region(metro.region), name="format fixture")
-        tile(region, dataset)
-    train(dataset, model, TrainSettings(encoder="basic", folds=2, epochs=1))
-    score(dataset, model, [HERE / f"risk-{MODEL_FORMAT}.csv"])
-    shutil.rmtree(dataset.with_name(dataset.name + ".cache"))
+    if not dataset.exists():
+        with tempfile.TemporaryDirectory() as scratch:
+            metro = made_up_metro(Path(scratch) / "metro", seed=1, rows=8, cols=8)
+            tile(replace(read_region(metro.region), name="format fixture"), dataset)
+    if not model.exists():
+        train(dataset, model, TrainSettings(encoder="basic", folds=2, epochs=1))
+        score(dataset, model, [HERE / f"risk-{MODEL_FORMAT}.csv"])
+        shutil.rmtree(dataset.with_name(dataset.name + ".cache"))
