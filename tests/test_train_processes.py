@@ -146,7 +146,8 @@ def test_a_checkpoint_that_was_cut_is_one_line(
 
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(undisturbed: Trained, tmp_path: Path) -> None:
     out = tmp_path / "m"
-    interrupted = stopped(undisturbed, out, 1, signal.SIGINT)
+    # enough folds that it is at work when the signal comes, however busy the machine is
+    interrupted = stopped(undisturbed, out, 1, signal.SIGINT, "--folds", "12")
     printed, said = interrupted.communicate(timeout=60)
     assert interrupted.returncode == 130
     assert printed == ""
