@@ -74,6 +74,9 @@ def roadrisk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)
+        finally:
+            # after Ctrl-C a command ignores another, and so would the processes that later tests start
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         said = capsys.readouterr()
         return Run(code, said.out, said.err)
 
