@@ -19,7 +19,7 @@ from roadrisk.tiling import Tiled, tile
 from roadrisk.training import Trained, train
 
 ROWS, COLS = 36, 36
-SETTINGS = TrainSettings(encoder="basic", epochs=24, quick=True)
+SETTINGS = TrainSettings(encoder="basic", epochs=40, quick=True)
 MARK = "demo.json"
 OURS = ("metro", "dataset", "dataset.cache", "model")
 LAYERS = ("risk.geojson", "risk.gpkg", "risk.html")
