@@ -19,7 +19,7 @@ from roadrisk.inputs import Tiles, tiles_at
 from roadrisk.learning.baselines.judged import baselines_out_of_fold
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.folds import Folds
-from roadrisk.learning.judging.evaluation import measures
+from roadrisk.learning.judging.measures import measures
 from roadrisk.learning.labels.amounts import exposure_of
 from roadrisk.learning.labels.label import events_of, observed
 from roadrisk.learning.matching import column_differences, tile_differences

@@ -19,7 +19,7 @@ from roadrisk.gathering import Gathered, gathered
 from roadrisk.holding_out import check_judgeable, held_out, metro_to_judge
 from roadrisk.inputs import tiles_at
 from roadrisk.learning.facts.choosing import asked_for
-from roadrisk.learning.judging.evaluation import measures
+from roadrisk.learning.judging.measures import measures
 from roadrisk.learning.judging.measured import metrics_table
 from roadrisk.learning.judging.predictions import out_of_fold_table
 from roadrisk.learning.loop.devices import fabric_of

@@ -18,7 +18,7 @@ from roadrisk.gathering import Gathered, gathered
 from roadrisk.grid import IntArray
 from roadrisk.inputs import tiles_at
 from roadrisk.learning.folds import Folds, inner_folds
-from roadrisk.learning.judging.evaluation import measures
+from roadrisk.learning.judging.measures import measures
 from roadrisk.learning.loop.devices import fabric_of
 from roadrisk.learning.pictures.weights import encoder_weights
 from roadrisk.learning.settings import TrainSettings, resolved

@@ -19,7 +19,7 @@ from roadrisk.learning.baselines.judged import Baselines, baselines_out_of_fold,
 from roadrisk.learning.baselines.regression import regressed_outputs
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.folds import Folds, random_folds, spatial_folds
-from roadrisk.learning.judging.evaluation import auroc
+from roadrisk.learning.judging.measures import auroc
 from roadrisk.learning.tasks import Task
 
 SIDE, BLOCK = 20, 2

@@ -17,7 +17,7 @@ from roadrisk.grid import FloatArray
 from roadrisk.inputs import tiles_at
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.folds import Folds
-from roadrisk.learning.judging.evaluation import measures
+from roadrisk.learning.judging.measures import measures
 from roadrisk.learning.loop.devices import fabric_of
 from roadrisk.learning.settings import Inputs, resolved
 from roadrisk.learning.tasks import Task

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from roadrisk.learning.judging.evaluation import auroc, auroc_fold_mean
+from roadrisk.learning.judging.measures import auroc, auroc_fold_mean
 from roadrisk.learning.judging.intervals import (
     Interval,
     auroc_within,

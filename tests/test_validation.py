@@ -12,7 +12,7 @@ from torchvision.models import resnet34
 from roadrisk.errors import ModelError
 from roadrisk.learning.architecture import ViewInput, architecture_of
 from roadrisk.learning.folds import random_folds
-from roadrisk.learning.judging.evaluation import auroc
+from roadrisk.learning.judging.measures import auroc
 from roadrisk.learning.loop.devices import fabric_of
 from roadrisk.learning.pictures.weights import State, weights_identity
 from roadrisk.learning.settings import TrainSettings, resolved

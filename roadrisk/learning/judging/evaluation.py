@@ -1,248 +1,247 @@
-"""How good predictions are. Pure numpy.
-
-No measure depends on the order of rows: ties are split evenly everywhere.
-"""
+"""What an evaluation says, besides the measures themselves: as `model.json` keeps it and the report shows it."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import Field
 
-from roadrisk.grid import FloatArray, IntArray
-from roadrisk.learning.tasks import Task, prediction, probabilities
-
-AREA_PERCENTS = (1, 5, 10, 20)
-CALIBRATION_BINS = 15
-
-
-def auroc(label: FloatArray, score: FloatArray) -> float:
-    """Chance that a positive scores above a negative, ties half; NaN without both classes.
-
-    >>> auroc(np.array([0, 1, 1]), np.array([0.2, 0.2, 0.9]))
-    0.75
-    """
-    positives = label == 1
-    n_positive, n_negative = int(positives.sum()), int((~positives).sum())
-    if n_positive == 0 or n_negative == 0:
-        return math.nan
-    ranks = _mid_ranks(score)
-    wins = ranks[positives].sum() - n_positive * (n_positive + 1) / 2
-    return float(wins / (n_positive * n_negative))
+# strict, since they are read from files
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Points = tuple[tuple[Number, Number], ...]
+Where = Literal["all", "covered"]
+Question = Literal["new place", "next period"]
 
 
-def auroc_fold_mean(label: FloatArray, score: FloatArray, fold: IntArray) -> float:
-    """AUROC within each fold, weighted by its pairs of a positive and a negative.
-
-    Scores of several models are not on one scale, so pooling them is biased: this compares only tiles that
-    the same model scored.
-    """
-    total, pairs = 0.0, 0
-    for k in np.unique(fold):
-        inside = fold == k
-        n_positive = int((label[inside] == 1).sum())
-        here = n_positive * (int(inside.sum()) - n_positive)
-        if here:
-            total += here * auroc(label[inside], score[inside])
-            pairs += here
-    return total / pairs if pairs else math.nan
-
-
-def auprc(label: FloatArray, score: FloatArray) -> float:
-    """Average precision: the mean of precision over steps of recall; NaN without positives."""
-    hits, tiles = _tie_groups(score, label, np.ones(len(score)))
-    if hits.sum() == 0:
-        return math.nan
-    precision = np.cumsum(hits) / np.cumsum(tiles)
-    return float((precision * hits).sum() / hits.sum())
-
-
-def brier(label: FloatArray, chance: FloatArray) -> float:
-    """Mean squared distance of probability and outcome."""
-    return float(np.mean((chance - label) ** 2))
-
-
-def ece(label: FloatArray, chance: FloatArray, bins: int = CALIBRATION_BINS) -> float:
-    """Expected calibration error: mean distance of probability and outcome in bins of equal count."""
-    order = np.argsort(chance, kind="stable")
-    _, group, tiles = np.unique(chance[order], return_inverse=True, return_counts=True)
-    positives = np.bincount(group, weights=label[order])
-    evened = (positives / tiles)[group]  # tiles that tie share their outcome, wherever a bin ends
-    total = 0.0
-    for members in np.array_split(np.arange(len(order)), bins):
-        if len(members):
-            total += abs(float((chance[order][members] - evened[members]).sum()))
-    return total / len(order)
-
-
-def hit_rate(events: FloatArray, score: FloatArray, area: FloatArray, percent: float) -> float:
-    """Share of events in the riskiest `percent` of the area; NaN without events.
+@dataclass(frozen=True)
+class Difference:
+    """The score of `a` less that of `b` on the same tiles.
 
     Parameters
     ----------
-    events : (N,) in each tile.
-    area : (N,) of each tile; or road length, for the rate by that.
-
-    Examples
-    --------
-    >>> hit_rate(np.array([3.0, 1.0, 0.0, 0.0]), np.array([0.9, 0.1, 0.1, 0.1]), np.ones(4), 50)
-    0.8333333333333334
+    tiles : `all` eligible ones, or those that every source of facts covers (`covered`).
+    low, high : ends of the 95 % interval by paired draws of blocks; None below 20 blocks.
+    n, positives, blocks : tiles judged, those of high risk, and spatial blocks.
     """
-    if events.sum() <= 0 or area.sum() <= 0:
-        return math.nan
-    in_group, area_group = _tie_groups(score, events, area)
-    covered = np.concatenate([[0.0], np.cumsum(area_group)]) / area.sum()
-    found = np.concatenate([[0.0], np.cumsum(in_group)]) / events.sum()
-    return float(np.interp(percent / 100, covered, found))
+
+    split: str
+    metric: str
+    a: str
+    b: str
+    tiles: Where
+    value: Number
+    low: Number | None
+    high: Number | None
+    n: int
+    positives: int
+    blocks: int
 
 
-def pai(events: FloatArray, score: FloatArray, area: FloatArray, percent: float) -> float:
-    """Prediction accuracy index: (n / N) / (a / A), how much denser events are where risk is said to be."""
-    return hit_rate(events, score, area, percent) / (percent / 100)
-
-
-def pei(events: FloatArray, score: FloatArray, area: FloatArray, percent: float) -> float:
-    """Prediction efficiency index: PAI as a share of that of the best possible ranking."""
-    density = events / np.where(area > 0, area, np.nan)
-    best = hit_rate(events, np.nan_to_num(density, nan=np.inf), area, percent)
-    return hit_rate(events, score, area, percent) / best
-
-
-def log_loss(index: FloatArray, chances: FloatArray) -> float:
-    """Mean -log probability of the class observed.
+@dataclass(frozen=True)
+class Reliability:
+    """One bin of equal count: tiles, their mean prediction, and what was observed on average.
 
     Parameters
     ----------
-    index : (N,) of the class observed.
-    chances : (N, K); 0 counts as the smallest number above it.
+    low, high : ends of the 95 % interval of what was observed, of tiles drawn independently.
     """
-    seen = chances[np.arange(len(index)), index.astype(np.int64)]
-    return float(np.mean(-np.log(np.maximum(seen, np.finfo(np.float64).tiny))))
+
+    n: int
+    predicted: Number
+    observed: Number
+    low: Number | None = None
+    high: Number | None = None
 
 
-def ranking(task: Task, label: FloatArray, outputs: FloatArray) -> float:
-    """How well tiles are ranked: AUROC of the riskiest class, of values and counts the correlation of ranks.
+@dataclass(frozen=True)
+class Cure:
+    """Cumulative residuals of counts in the order of one amount (Hauer and Bamfo 1997).
 
     Parameters
     ----------
-    outputs : (N, K) as `tasks.said` gives them.
+    by : the amount, as `expected` or `road_m`.
+    points : (amount, cumulative residual).
+    bound : (amount, two standard deviations), symmetric about 0.
+    outside : share of tiles at which the curve is outside its bounds.
     """
-    order = outputs[:, 0] if task.outputs == 1 else prediction(task, outputs)
-    if task.kind == "class":
-        return auroc(np.asarray(label == len(task.classes) - 1, np.float64), order)
-    return spearman(label, order)
+
+    by: str
+    points: Points
+    bound: Points
+    outside: Number
 
 
-def spearman(observed: FloatArray, predicted: FloatArray) -> float:
-    """Correlation of ranks; NaN where either is constant.
-
-    >>> spearman(np.array([1.0, 2, 9]), np.array([0.1, 0.2, 0.3]))
-    1.0
-    """
-    first, second = (_mid_ranks(values) for values in (observed, predicted))
-    first, second = first - first.mean(), second - second.mean()
-    spread = math.sqrt(float((first**2).sum()) * float((second**2).sum()))
-    return float((first * second).sum()) / spread if spread else math.nan
-
-
-def deviance(count: FloatArray, expected: FloatArray) -> float:
-    """Mean Poisson deviance: twice the log-likelihood that perfect expectations would add to these.
-
-    Of models that do or do not know a dispersion alike, so that they can be compared.
-
-    >>> deviance(np.array([0.0, 4.0]), np.array([1.0, 4.0]))
-    1.0
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gained = np.where(count > 0, count * np.log(count / expected), 0.0)
-    return float(np.mean(2 * (gained - (count - expected))))
-
-
-def measures(
-    task: Task,
-    label: FloatArray,
-    outputs: FloatArray,
-    fold: IntArray,
-    has_image: NDArray[np.bool_],
-    events: FloatArray,
-    area_km2: FloatArray,
-) -> dict[str, float | int | None]:
-    """Every measure of out-of-fold predictions, as `model.json` names them; None where not defined.
+@dataclass(frozen=True)
+class Curves:
+    """What a model's predictions look like, in at most 200 points each; empty where not defined.
 
     Parameters
     ----------
-    label : (N,) index of the class, value or count.
-    outputs : (N, K) out of fold, as `tasks.said` gives them.
-    fold : (N,) that predicted each tile.
-    events : (N,) of the label window; the riskiest class itself where there are none. Of a value without any,
-        nothing is said of events.
+    roc : (false positive rate, true positive rate).
+    precision_recall : (recall, precision).
+    reliability : of classes by 15, of counts by 10 bins of equal count.
+    lift : (share of tiles, riskiest first; events there against events anywhere).
+    hit_rate, hit_rate_road : (share of area or of road length, riskiest first; share of events).
     """
-    if task.kind == "class":
-        found = _class_measures(task, label, outputs, fold)
-    elif task.kind == "count":
-        found = _count_measures(label, prediction(task, outputs))
-    else:
-        found = _value_measures(label, outputs[:, 0])
-    if task.kind != "value" or events.any():
-        # the logit orders two classes, since probabilities near 1 may tie
-        order = outputs[:, 0] if task.outputs == 1 else prediction(task, outputs)
-        for percent in AREA_PERCENTS:
-            found[f"hit_rate_{percent}"] = hit_rate(events, order, area_km2, percent)
-            found[f"pai_{percent}"] = pai(events, order, area_km2, percent)
-            found[f"pei_{percent}"] = pei(events, order, area_km2, percent)
-    counts = {"n": len(label), "n_with_image": int(has_image.sum())}
-    return counts | {name: value if math.isfinite(value) else None for name, value in found.items()}
+
+    roc: Points = ()
+    precision_recall: Points = ()
+    reliability: tuple[Reliability, ...] = ()
+    lift: Points = ()
+    hit_rate: Points = ()
+    hit_rate_road: Points = ()
+    cure: tuple[Cure, ...] = ()
 
 
-def _class_measures(task: Task, label: FloatArray, outputs: FloatArray, fold: IntArray) -> dict[str, float]:
-    """Of the riskiest class against the rest, and of more than two classes of all of them."""
-    chances = probabilities(task, outputs)
-    riskiest = np.asarray(label == len(task.classes) - 1, np.float64)
-    if task.outputs > 1:
-        return {
-            "accuracy": float(np.mean(chances.argmax(axis=1) == label)),
-            "log_loss": log_loss(label, chances),
-            "auroc": auroc(riskiest, chances[:, -1]),
-            "auroc_fold_mean": auroc_fold_mean(riskiest, chances[:, -1], fold),
-        }
-    logit = outputs[:, 0]
-    return {
-        "auroc": auroc(riskiest, logit),
-        "auroc_fold_mean": auroc_fold_mean(riskiest, logit, fold),
-        "auprc": auprc(riskiest, logit),
-        "brier": brier(riskiest, chances[:, -1]),
-        "ece": ece(riskiest, chances[:, -1]),
-    }
+@dataclass(frozen=True)
+class FoldsTold:
+    """How tiles were held out.
+
+    Parameters
+    ----------
+    rule : in words, how blocks and folds were chosen and what was printed on the way.
+    block_m, buffer_m : side of a block and width of the buffer [m].
+    folds, blocks, blocks_with_positives : their numbers.
+    left_share : least share of a fold's training tiles that the buffer leaves.
+    range_m : range of the correlogram of what facts do not explain [m]; None without one.
+    correlogram : (distance [m], correlation).
+    sampled : tiles that the correlogram was made from.
+    to_training : (percentile, metres) from tested tiles to the nearest training tile.
+    map_to_training : the same from all tiles that the map scores.
+    """
+
+    rule: str
+    block_m: Number
+    buffer_m: Number
+    folds: int
+    blocks: int
+    blocks_with_positives: int
+    left_share: Number
+    range_m: Number | None = None
+    correlogram: Points = ()
+    sampled: int = 0
+    to_training: Points = ()
+    map_to_training: Points = ()
 
 
-def _count_measures(count: FloatArray, expected: FloatArray) -> dict[str, float]:
-    return {
-        "deviance": deviance(count, expected),
-        "mae": float(np.mean(np.abs(expected - count))),
-        "spearman": spearman(count, expected),
-    }
+@dataclass(frozen=True)
+class Importance:
+    """How much worse the model is where one group of what it sees is shuffled among tiles.
+
+    Parameters
+    ----------
+    group : a source of facts by name, or a view.
+    loss : drop of the measure; its mean over shuffles.
+    low, high : least and most over shuffles.
+    columns : of the group.
+    """
+
+    group: str
+    metric: str
+    loss: Number
+    low: Number
+    high: Number
+    columns: tuple[str, ...]
 
 
-def _value_measures(value: FloatArray, predicted: FloatArray) -> dict[str, float]:
-    apart, spread = (predicted - value) ** 2, (value - value.mean()) ** 2
-    return {
-        "mae": float(np.mean(np.abs(predicted - value))),
-        "rmse": math.sqrt(float(np.mean(apart))),
-        "r2": 1 - float(apart.sum()) / float(spread.sum()) if spread.any() else math.nan,
-        "spearman": spearman(value, predicted),
-    }
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check for leaks found, or did not find.
+
+    Parameters
+    ----------
+    check : its name, as `duplicates`.
+    leak : whether whoever reads the scores should doubt them.
+    text : one line: what, where, what to do.
+    """
+
+    check: str
+    leak: bool
+    text: str
 
 
-def _mid_ranks(values: FloatArray) -> FloatArray:
-    """(N,) ranks from 1, equal values sharing the middle of theirs."""
-    _, group, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    return np.asarray((last - (count - 1) / 2)[group], np.float64)
+@dataclass(frozen=True)
+class Consistency:
+    """How well a way to rank places holds over two periods (Guo, Wu and Lord 2020).
+
+    Parameters
+    ----------
+    top_percent : of tiles called hot.
+    events_later : of the second period in the tiles that the first period called hot: site consistency.
+    same_places : tiles that both periods call hot: method consistency.
+    rank_change : mean change of rank of the tiles called hot first.
+    """
+
+    model: str
+    top_percent: int
+    tiles: int
+    events_later: Number
+    same_places: int
+    rank_change: Number
 
 
-def _tie_groups(score: FloatArray, first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Sums of two amounts over tiles of equal score, highest score first."""
-    _, group = np.unique(-score, return_inverse=True)
-    sums = [np.bincount(group, weights=amount).astype(np.float64) for amount in (first, second)]
-    return sums[0], sums[1]
+@dataclass(frozen=True)
+class NextPeriod:
+    """What the second question was asked of.
+
+    Parameters
+    ----------
+    fitted, judged : label windows [from, to) as ISO dates.
+    past : the windows of the past that each knows.
+    """
+
+    fitted: tuple[str, str]
+    judged: tuple[str, str]
+    past_fitted: tuple[str, str] | None
+    past_judged: tuple[str, str] | None
+    tiles: int
+    events: Number
+    consistency: tuple[Consistency, ...] = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """A tile worth a look in the report.
+
+    Parameters
+    ----------
+    list : `riskiest`, or `underrated`: much happened where little was said.
+    predicted : calibrated risk, the value or the expected count.
+    facts : name, value with its unit.
+    """
+
+    list: Literal["riskiest", "underrated"]
+    key: str
+    lon: Number | None
+    lat: Number | None
+    predicted: Number
+    observed: Number
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything an evaluation found besides `metrics`.
+
+    Parameters
+    ----------
+    intervals : by split, model and metric, the ends of the 95 % interval by draws of blocks.
+    differences : paired, on the same draws.
+    picture : one sentence: whether the picture helps, or why that cannot be said.
+    chosen : how `--inputs auto` chose; empty without it.
+    curves : by split and model.
+    road_to_ceiling : by split and model, share of the way from road length alone to the ceiling.
+    """
+
+    intervals: dict[str, dict[str, dict[str, tuple[Number, Number]]]] = field(default_factory=dict)
+    differences: tuple[Difference, ...] = ()
+    picture: str = ""
+    chosen: str = ""
+    curves: dict[str, dict[str, Curves]] = field(default_factory=dict)
+    road_to_ceiling: dict[str, dict[str, Number]] = field(default_factory=dict)
+    folds: FoldsTold | None = None
+    importance: tuple[Importance, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    next_period: NextPeriod | None = None
+    places: tuple[Place, ...] = ()

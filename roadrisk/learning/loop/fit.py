@@ -15,7 +15,7 @@ from roadrisk.errors import ModelError
 from roadrisk.grid import FloatArray, IntArray
 from roadrisk.learning.architecture import seeded
 from roadrisk.learning.batches import TURNS, Lesson, NetworkInputs
-from roadrisk.learning.judging.evaluation import ranking
+from roadrisk.learning.judging.measures import ranking
 from roadrisk.learning.loop.checkpoints import Checkpoints, saving_of
 from roadrisk.learning.loop.devices import join_buffers, join_gradients, joined
 from roadrisk.learning.loop.learner import Epoch, Learner, new_learner

@@ -11,7 +11,7 @@ from scipy import stats
 from sklearn import metrics
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from roadrisk.learning.judging.evaluation import (
+from roadrisk.learning.judging.measures import (
     auprc,
     auroc,
     auroc_fold_mean,
