@@ -56,12 +56,12 @@ def contestants(settings: TrainSettings, gathered: Gathered) -> tuple[Contestant
     ----------
     settings : resolved.
     """
-    asked = [settings]
-    if not settings.quick and settings.inputs == "both":
+    asked = [replace(settings, inputs=settings.sees)]
+    if not settings.quick and settings.sees == "both":
         asked += [replace(settings, inputs="image"), replace(settings, inputs="facts")]
-    made = [Contestant(MODEL_NAMES[s.inputs], _architecture(s, gathered), s) for s in asked]
+    made = [Contestant(MODEL_NAMES[s.sees], _architecture(s, gathered), s) for s in asked]
     pretrained = settings.encoder != "basic" and settings.weights != "none"
-    if not settings.quick and settings.inputs != "facts" and settings.tune != "none" and pretrained:
+    if not settings.quick and settings.sees != "facts" and settings.tune != "none" and pretrained:
         frozen = resolved(replace(settings, tune="none", epochs=None, learning_rate=None))
         made.append(Contestant(f"{made[0].name}_frozen", _architecture(frozen, gathered), frozen))
     return tuple(made)
@@ -129,7 +129,7 @@ def folds_of(gathered: Gathered, settings: TrainSettings) -> dict[Split, Folds]:
     ModelError : some rows lie nowhere, or there are too few tiles, positives or blocks.
     """
     examples, high = gathered.examples, gathered.high
-    by_chance = random_folds(examples.key, high, settings.folds, settings.seed)
+    by_chance = random_folds(examples.key, high, settings.folds or 5, settings.seed)
     if examples.row is None or examples.col is None:
         if gathered.tiles.places is not None:
             raise ModelError(
@@ -138,7 +138,7 @@ def folds_of(gathered: Gathered, settings: TrainSettings) -> dict[Split, Folds]:
             )
         return {"random": by_chance}
     spatial = spatial_folds(
-        examples.row, examples.col, high, settings.folds, settings.seed, gathered.block, gathered.buffer
+        examples.row, examples.col, high, settings.folds or 5, settings.seed, gathered.block, gathered.buffer
     )
     return {"spatial": spatial, "random": by_chance}
 

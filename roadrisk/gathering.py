@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from roadrisk.columns import Column
@@ -17,7 +19,9 @@ from roadrisk.learning.facts.choosing import TEXT_DTYPES, ChosenFacts, chosen_fa
 from roadrisk.learning.facts.neighbourhood import reach_tiles, weight_names, with_neighbourhoods
 from roadrisk.learning.facts.preparation import check_scaling, fact_values, text_values
 from roadrisk.learning.folds import BUFFER_TILES, block_tiles
-from roadrisk.learning.labels.amounts import exposure_of
+from roadrisk.learning.judging.intervals import block_of
+from roadrisk.learning.judging.outcomes import Outcomes
+from roadrisk.learning.labels.amounts import EVENTS, exposure_of
 from roadrisk.learning.labels.label import DEFAULT, Label, label_of
 from roadrisk.learning.pictures.sources import PicturePreparation, picture_preparation
 from roadrisk.learning.settings import Inputs, TrainSettings
@@ -62,6 +66,28 @@ class Gathered:
         """(N,) 1 where a tile is of the riskiest class, or in the top fifth of values or counts."""
         return self.label.high[self.known]
 
+    @property
+    def outcomes(self) -> Outcomes:
+        """What is known of the tiles that models are judged on."""
+        examples, row, col = self.examples, self.examples.row, self.examples.col
+        road_m = np.full(len(examples), np.nan) if self.road_m is None else self.road_m
+        return Outcomes(
+            task=self.label.task,
+            key=examples.key,
+            dataset=self.tiles.source[self.known],
+            label=examples.label,
+            high=self.high,
+            events=self.events,
+            threshold=counts_from(self.label.as_json()),
+            area_km2=examples.area_km2,
+            road_m=road_m,
+            has_image=examples.has_image,
+            covered=covered_by_all(self.tiles.frame, self.columns)[self.known],
+            row=row,
+            col=col,
+            block=None if row is None or col is None else block_of(row, col, self.block),
+        )
+
 
 def gathered(metros: Sequence[Tiles], settings: TrainSettings, beside: Tiles | None = None) -> Gathered:
     """What there is to learn from.
@@ -76,7 +102,7 @@ def gathered(metros: Sequence[Tiles], settings: TrainSettings, beside: Tiles | N
     RoadriskError : metros that differ, no label, no picture or no fact where one is asked for.
     """
     check_scaling(settings)
-    sees = settings.inputs != "facts"
+    sees = settings.sees != "facts"
     # pictures that nobody looks at may differ
     tiles, unshared = joined(metros if sees else [replace(one, views=()) for one in metros])
     if beside is not None:
@@ -99,8 +125,8 @@ def gathered(metros: Sequence[Tiles], settings: TrainSettings, beside: Tiles | N
         examples_of(tiles, columns, settings.neighbourhood, pictures, exposure), label=label.values
     ).taken(known)
     _check_sides(tiles, examples, settings, chosen.left_out)
-    sided = np.flatnonzero(has_a_side(examples, settings.inputs))
-    label = replace(label, told=(*label.told, *_without_sides(len(known) - len(sided), settings.inputs)))
+    sided = np.flatnonzero(has_a_side(examples, settings.sees))
+    label = replace(label, told=(*label.told, *_without_sides(len(known) - len(sided), settings.sees)))
     known, examples = known[sided], examples.taken(sided)
     reach = max([BUFFER_TILES, reach_tiles(settings), *(v.reach for v in tiles.views if sees)])
     return Gathered(
@@ -191,6 +217,32 @@ def picture_preparations(tiles: Tiles, settings: TrainSettings) -> tuple[Picture
     return tuple(picture_preparation(settings.encoder, side) for side in sides)
 
 
+def counts_from(origin: Mapping[str, Any]) -> float | None:
+    """Events from which a tile is of the riskiest class; None where classes are not cut from counts.
+
+    Parameters
+    ----------
+    origin : what `Label.as_json` gave.
+    """
+    cut = origin["threshold"]
+    return float(cut) if cut is not None and origin.get("unit") == EVENTS else None
+
+
+def covered_by_all(frame: pd.DataFrame, columns: Sequence[Column]) -> NDArray[np.bool_]:
+    """(N,) whether every source of these facts knows anything of a tile.
+
+    >>> frame = pd.DataFrame({"road_m": [1.0, 0.0], "income": [None, 9.0]})
+    >>> facts = [Column(name, "float64", "", "feature", "none", "", source=name) for name in frame]
+    >>> covered_by_all(frame, facts).tolist()
+    [False, True]
+    """
+    by_source: dict[str | None, list[str]] = {}
+    for column in columns:
+        by_source.setdefault(column.source, []).append(column.name)
+    known = [frame[names].notna().any(axis=1).to_numpy() for names in by_source.values()]
+    return np.asarray(np.all([np.ones(len(frame), bool), *known], axis=0))
+
+
 def road_metres(tiles: Tiles, rows: IntArray) -> FloatArray | None:
     """(n,) metres of road in these tiles; None where no source knows a road."""
     if "road_m" not in tiles.frame:
@@ -235,11 +287,11 @@ def _check_sides(
     tiles: Tiles, examples: Examples, settings: TrainSettings, left_out: Mapping[str, str]
 ) -> None:
     """All that is asked for is there: a model never quietly does without a side or a view."""
-    if settings.inputs != "facts":
+    if settings.sees != "facts":
         _check_views(tiles, settings)
         if not examples.has_image.any():
             raise ModelError("no labelled tile has a picture; use --inputs facts, or tile with --imagery")
-    if settings.inputs != "image" and not examples.columns and not examples.text_columns:
+    if settings.sees != "image" and not examples.columns and not examples.text_columns:
         first = [f"{name} is left out: {why}; " for name, why in left_out.items()][:1]
         raise ModelError(
             f"there are no facts to learn from; {''.join(first)}use --inputs image, or add sources of facts"

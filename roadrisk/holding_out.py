@@ -46,7 +46,7 @@ def metro_to_judge(metro: Path, learned: Sequence[Tiles], settings: TrainSetting
     tiles = tiles_at(metro, settings.views)
     if len(learned[0].views) == 1:
         tiles = called_as(tiles, [learned[0].views[0].name])
-    if settings.inputs == "facts":
+    if settings.sees == "facts":
         # pictures that nobody looks at may differ
         tiles, learned = replace(tiles, views=()), [replace(one, views=()) for one in learned]
     for one in learned:

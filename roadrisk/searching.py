@@ -45,11 +45,11 @@ def search_space(start: TrainSettings, views: Sequence[str], search: Sequence[st
         "weight_decay": CategoricalDistribution(_with(start.weight_decay, DECAYS)),
         "dropout": FloatDistribution(0.0, max(0.7, start.dropout)),
     }
-    if start.inputs != "image":
+    if start.sees != "image":
         space["facts_width"] = CategoricalDistribution(_with(_width_of(start), WIDTHS))
-    if start.inputs == "both":
+    if start.sees == "both":
         space["fusion"] = CategoricalDistribution(_with(start.fusion, FUSIONS))
-    if start.inputs != "facts":
+    if start.sees != "facts":
         encoders = _encoders(start, given.pop("encoder", ""))
         if len(encoders) > 1:
             space["encoder"] = CategoricalDistribution(encoders)

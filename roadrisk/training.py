@@ -19,8 +19,8 @@ from roadrisk.gathering import Gathered, gathered
 from roadrisk.holding_out import check_judgeable, held_out, metro_to_judge
 from roadrisk.inputs import tiles_at
 from roadrisk.learning.facts.choosing import asked_for
-from roadrisk.learning.judging.measures import measures
 from roadrisk.learning.judging.measured import metrics_table
+from roadrisk.learning.judging.measures import measures
 from roadrisk.learning.judging.predictions import out_of_fold_table
 from roadrisk.learning.loop.devices import fabric_of
 from roadrisk.learning.loop.unfinished import unfinished
@@ -213,7 +213,7 @@ def _model(
 
 def _provenance(learned: Gathered, settings: TrainSettings, encoder: State | None) -> dict[str, Any]:
     tiles, examples = learned.tiles, learned.examples
-    views = tiles.views if settings.inputs != "facts" else ()
+    views = tiles.views if settings.sees != "facts" else ()
     return {
         "datasets": [{"name": t.name, "identity": t.identity} for t in tiles.metros or (tiles,)],
         "tiles": len(examples),

@@ -292,7 +292,7 @@ def _value(tried: Tried) -> float:
 
 def _views_of(paths: Sequence[Path], start: TrainSettings) -> tuple[str, ...]:
     """The views that are started from, then others that all datasets have."""
-    if start.inputs == "facts":
+    if start.sees == "facts":
         return start.views
     datasets = [tiles_at(path, ()).dataset for path in paths]
     there = [[view.name for view in dataset.views] if dataset else [] for dataset in datasets]

@@ -103,16 +103,16 @@ def architecture_of(settings: TrainSettings, task: Task, views: tuple[ViewInput,
 
     Parameters
     ----------
-    views : of the pictures that there are; none of them are used where `settings.inputs` is `facts`.
+    views : of the pictures that there are; none of them are used where `settings.sees` is `facts`.
     """
     if settings.tune is None:
         raise ValueError("settings that are not resolved do not say how much of the encoder learns")
     return Architecture(
-        views=() if settings.inputs == "facts" else views,
+        views=() if settings.sees == "facts" else views,
         encoder=settings.encoder,
         tune=settings.tune,
         own_encoders=settings.own_encoders,
-        facts=None if settings.inputs == "image" else settings.facts_network,
+        facts=None if settings.sees == "image" else settings.facts_network,
         facts_width=settings.facts_width,
         fusion=settings.fusion,
         task=task,

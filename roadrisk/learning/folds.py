@@ -18,6 +18,7 @@ from roadrisk.grid import FloatArray, IntArray
 
 BLOCK_TILES = 4
 BUFFER_TILES = 1
+POSITIVE_BLOCKS = 5  # with a positive, that each fold has where there are enough of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,8 @@ def spatial_folds(
     buffer: int = BUFFER_TILES,
 ) -> Folds:
     """Square blocks of tiles dealt to folds, so that these have about equal rows and positives.
+
+    Every fold has five blocks with positives where there are enough of them, else as many as all can have.
 
     Parameters
     ----------
@@ -197,12 +200,21 @@ def _dealt(rows_in: IntArray, positives_in: IntArray, count: int, seed: int) -> 
     fullest = shuffled[np.lexsort((-rows_in[shuffled], -positives_in[shuffled]))]
     row_share, positive_share = rows_in / rows_in.sum(), positives_in / positives_in.sum()
     rows, positives = np.zeros(count), np.zeros(count)
+    left = int((positives_in > 0).sum())
+    wanting = np.full(count, min(POSITIVE_BLOCKS, left // count))
     fold = np.empty(len(rows_in), np.int64)
     for block in fullest.tolist():
-        k = int(np.argmin(rows * row_share[block] + positives * positive_share[block]))
+        has = rows * row_share[block] + positives * positive_share[block]
+        # the last blocks with positives are for those that would have too few of them
+        if positives_in[block] > 0 and wanting.sum() == left:
+            has[wanting == 0] = np.inf
+        k = int(np.argmin(has))
         fold[block] = k
         rows[k] += row_share[block]
         positives[k] += positive_share[block]
+        if positives_in[block] > 0:
+            left -= 1
+            wanting[k] = max(0, wanting[k] - 1)
     return fold
 
 
@@ -210,15 +222,17 @@ def _check_folds(
     folds: Folds, label: FloatArray, rows_in: IntArray, positives_in: IntArray, block: int
 ) -> None:
     blocks_with = {1: int((positives_in > 0).sum()), 0: int((positives_in < rows_in).sum())}
+    # a block is never less than a tile, nor should it be less than what the buffer keeps apart
+    advice = "a smaller --block or fewer --folds" if block > max(1, folds.buffer) else "fewer --folds"
     for k in range(folds.count):
         for where, rows in (("tests", folds.test_rows(k)), ("learns from", folds.train_rows(k))):
-            for value, name in ((1, "positive"), (0, "negative")):
+            for value, name in ((1, "high"), (0, "low")):
                 if not (label[rows] == value).any():
                     raise ModelError(
-                        f"fold {k + 1} of {folds.count} {where} no {name} tile: "
+                        f"fold {k + 1} of {folds.count} {where} no tile of {name} risk: "
                         f"{blocks_with[value]} of {len(rows_in)} blocks of {block} x {block} tiles hold one, "
                         f"{folds.count} are needed, farther apart than the buffer of {folds.buffer}; "
-                        "use a smaller --block or fewer --folds"
+                        f"use {advice}, or a larger region"
                     )
 
 

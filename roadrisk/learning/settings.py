@@ -86,13 +86,15 @@ class TrainSettings:
     weights : `imagenet` (the library's own), `aerial` (of `aerial-resnet18`), `none`, or a .pth or
         .safetensors file (of `aerial-resnet18` also geoembed's .npz); None follows the encoder.
     tune : how much of the encoder learns; None follows the encoder.
-    inputs : what the network is given.
+    inputs : what the network is given; `auto` keeps the simplest of facts, picture and both whose loss on
+        tiles that training watched is within one standard error of the best.
     views : whose pictures it sees.
     own_encoders : whether each view has an encoder of its own, not one for all.
     augment : learn from all eight flips and quarter turns of a picture, and score their mean.
     fusion : how picture and facts are joined.
-    folds : parts of the cross-validation.
-    block_m : side of a spatial block [m]; None is four tiles.
+    folds : parts of the cross-validation; None is five, or as many as blocks allow.
+    block_m : side of a spatial block [m]; None is four of the widest views or the range of what facts do not
+        explain, the larger.
     epochs : at most so many; None follows the encoder.
     patience : epochs without a lower loss on the validation blocks before training stops.
     learning_rate : None follows the encoder.
@@ -130,12 +132,12 @@ class TrainSettings:
     encoder: str = "resnet34"
     weights: str | None = None
     tune: Tune | None = None
-    inputs: Inputs = "both"
+    inputs: Inputs | Literal["auto"] = "both"
     views: Annotated[tuple[str, ...], Field(min_length=1)] = ("aerial",)
     own_encoders: bool = False
     augment: bool = False
     fusion: Fusion = "concat"
-    folds: Annotated[int, Field(ge=2)] = 5
+    folds: Annotated[int, Field(ge=2)] | None = None
     block_m: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     epochs: Annotated[int, Field(ge=1)] | None = None
     patience: Annotated[int, Field(ge=1)] = 5
@@ -155,6 +157,11 @@ class TrainSettings:
     device: Device = "auto"
     quick: bool = False
     log: Log | None = None
+
+    @property
+    def sees(self) -> Inputs:
+        """What is gathered for the network: with `auto` both, since it is chosen later."""
+        return "both" if self.inputs == "auto" else self.inputs
 
     @property
     def betas(self) -> tuple[float, float]:
@@ -211,7 +218,9 @@ def resolved(settings: TrainSettings) -> TrainSettings:
     >>> resolved(TrainSettings(encoder="basic")).learning_rate
     0.0002
     """
-    if settings.inputs != "facts":
+    if settings.inputs == "auto" and settings.quick:
+        raise UsageError("--inputs auto compares models, --quick leaves them out; give one of them")
+    if settings.sees != "facts":
         _check_encoder(settings)
     _check_task(settings)
     _check_neighbourhood(settings)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from roadrisk.errors import ModelError
@@ -26,7 +27,7 @@ from roadrisk.learning.loop.logs import epoch_log
 from roadrisk.learning.pictures.feeds import ImageFeed
 from roadrisk.learning.pictures.weights import State
 from roadrisk.learning.settings import TrainSettings
-from roadrisk.learning.tasks import Target, learned_target, said
+from roadrisk.learning.tasks import Target, learned_target, losses, said
 from roadrisk.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -45,6 +46,20 @@ class FoldModel:
 
 
 @dataclass(frozen=True, eq=False)
+class Watched:
+    """What a model loses on the training tiles that only told it when to stop.
+
+    Parameters
+    ----------
+    key : (n,) of the tiles.
+    loss : (n,) of each.
+    """
+
+    key: NDArray[Any]
+    loss: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
 class CrossValidation:
     """The models of all folds and what each says of the tiles it did not see.
 
@@ -53,12 +68,14 @@ class CrossValidation:
     outputs : (N, K) out of fold, as the task says them.
     fold : (N,) whose model said it.
     models : one a fold.
+    watched : one a fold; None where there were too few tiles to watch some.
     told : what whoever reads the scores should know of how they came about.
     """
 
     outputs: FloatArray
     fold: IntArray
     models: tuple[FoldModel, ...]
+    watched: tuple[Watched | None, ...]
     told: tuple[str, ...] = ()
 
 
@@ -117,22 +134,59 @@ def cross_validated(
             with training.fabric.rank_zero_first():
                 feed.ready(seen[seen >= 0], training.progress)
     outputs = np.full((len(examples), architecture.task.outputs), np.nan)
-    models, told = [], []
+    models, watched, told = [], [], []
     clock = _Clock(name, folds.count, training)
     for k in range(folds.count):
         train, test = ordered.taken(ordered_folds.train_rows(k)), ordered_folds.test_rows(k)
-        model, notes = _fold_model(train, architecture, images, training, f"{name}-{k}", k, clock.of(k))
-        unseen = network_inputs(ordered.taken(test), model.preparation, architecture, images)
-        network = network_of(architecture, model.preparation.shape)
-        network.load_state_dict(model.state)
-        raw = raw_outputs(network, unseen, training.fabric.device, architecture.augment)
-        outputs[order[test]] = said(architecture.task, model.target, raw, ordered.exposure[test])
-        models.append(model)
-        told += notes
-    return CrossValidation(outputs, folds.fold, tuple(models), tuple(dict.fromkeys(told)))
+        learned = fold_model(train, architecture, images, training, f"{name}-{k}", k, clock.of(k))
+        outputs[order[test]] = words_of(
+            learned.model, architecture, ordered.taken(test), images, training.fabric.device
+        )
+        models.append(learned.model)
+        watched.append(learned.watched)
+        told += learned.told
+    return CrossValidation(outputs, folds.fold, tuple(models), tuple(watched), tuple(dict.fromkeys(told)))
 
 
-def _fold_model(
+def words_of(
+    model: FoldModel,
+    architecture: Architecture,
+    examples: Examples,
+    images: Sequence[ImageFeed | None],
+    device: torch.device,
+) -> FloatArray:
+    """(N, K) what one model says of tiles, as the task says it.
+
+    Parameters
+    ----------
+    images : feeds of the views, ready for these tiles.
+    """
+    raw = _raw(model, architecture, examples, images, device)
+    return said(architecture.task, model.target, raw, examples.exposure)
+
+
+def _raw(
+    model: FoldModel,
+    architecture: Architecture,
+    examples: Examples,
+    images: Sequence[ImageFeed | None],
+    device: torch.device,
+) -> FloatArray:
+    network = network_of(architecture, model.preparation.shape)
+    network.load_state_dict(model.state)
+    inputs = network_inputs(examples, model.preparation, architecture, images)
+    return raw_outputs(network, inputs, device, architecture.augment)
+
+
+class Learned(NamedTuple):
+    """A model, what it loses on the tiles that it watched, and what is to be said of it."""
+
+    model: FoldModel
+    watched: Watched | None
+    told: list[str]
+
+
+def fold_model(
     train: Examples,
     architecture: Architecture,
     images: Sequence[ImageFeed | None],
@@ -140,8 +194,19 @@ def _fold_model(
     name: str,
     k: int,
     after_epoch: Callable[[Epoch], None],
-) -> tuple[FoldModel, list[str]]:
-    """What a fold learns from its training rows, and notes on how."""
+) -> Learned:
+    """What is learned from training tiles, some blocks of which only tell when to stop.
+
+    Parameters
+    ----------
+    train : in the order of their keys.
+    images : feeds of the views, ready for these tiles.
+    k : number of the fold, which the seed follows.
+
+    Raises
+    ------
+    ModelError : as of `cross_validated`.
+    """
     settings, notes = training.settings, list[str]()
     preparation = learned_preparation(train, settings)
     _check_inputs(train, preparation, architecture)
@@ -170,7 +235,13 @@ def _fold_model(
             told,
             notes.append,
         )
-    return FoldModel(preparation, target, state), notes
+    model = FoldModel(preparation, target, state)
+    if watched is None:
+        return Learned(model, None, notes)
+    raw = torch.as_tensor(_raw(model, architecture, watched, images, training.fabric.device))
+    label, exposure = (torch.as_tensor(values) for values in (watched.label, watched.exposure))
+    loss = losses(architecture.task, target, raw, label, exposure).double().numpy()
+    return Learned(model, Watched(watched.key, loss), notes)
 
 
 def _watched(

@@ -72,7 +72,7 @@ def chosen_facts(columns: tuple[Column, ...], settings: TrainSettings, label: La
             facts.append(column)
         elif column.role == "info" and column.withheld:
             left_out[column.name] = column.withheld.rstrip(".")
-    if settings.inputs == "image":
+    if settings.sees == "image":
         return ChosenFacts((), (), left_out)
     _check_windows(facts, label, known)
     texts = tuple(column for column in facts if column.dtype in TEXT_DTYPES)

@@ -1,4 +1,4 @@
-"""What an evaluation says, besides the measures themselves: as `model.json` keeps it and the report shows it."""
+"""What an evaluation says besides `metrics`: as `model.json` keeps it and the report shows it."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Outcomes:
     label : (N,) index of the class, value or count.
     high : (N,) 1 where a tile is of the riskiest class, or in the top fifth of values or counts.
     events : (N,) of the label window; the label itself where there are none.
-    threshold : events from which a tile is of the riskiest class; None where its class is not cut from counts.
+    threshold : events from which a tile is of the riskiest class; None where classes are not cut from counts.
     area_km2 : (N,) ground area.
     road_m : (N,) metres of road, NaN where unknown.
     has_image : (N,) whether a tile has a picture in some view.
@@ -52,9 +52,18 @@ class Outcomes:
 
     def taken(self, rows: IntArray) -> Outcomes:
         """These rows in this order."""
-        arrays = {
-            name: None if values is None else values[rows]
-            for name, values in vars(self).items()
-            if name not in ("task", "threshold")
-        }
-        return replace(self, **arrays)
+        return replace(
+            self,
+            key=self.key[rows],
+            dataset=self.dataset[rows],
+            label=self.label[rows],
+            high=self.high[rows],
+            events=self.events[rows],
+            area_km2=self.area_km2[rows],
+            road_m=self.road_m[rows],
+            has_image=self.has_image[rows],
+            covered=self.covered[rows],
+            row=None if self.row is None else self.row[rows],
+            col=None if self.col is None else self.col[rows],
+            block=None if self.block is None else self.block[rows],
+        )
