@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check lint bench bench-large bench-gpu boston test-tools clean
+.PHONY: help demo test test-all check lint bench bench-large bench-gpu boston boston-next-year test-tools clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## make up a metro, tile it, train on it, score it; prints where the map is
 	$(BIN)/roadrisk demo -o demo --overwrite
@@ -36,6 +36,9 @@ bench-gpu: $(VENV)/.tested ## pictures a second on a GPU, end to end and bare
 
 boston: $(VENV)/.tested ## what pictures add to facts in Boston, with intervals; needs ROADRISK_DATA
 	$(BIN)/python tests/real/boston_pictures.py
+
+boston-next-year: $(VENV)/.tested ## Boston's crashes of the next year from those before; needs ROADRISK_DATA
+	$(BIN)/python tests/real/boston_next_year.py --inputs both
 
 test-tools: ## GDAL's command-line tools, the rivals of `make bench`: Debian's gdal-bin, as root or by sudo
 	@command -v gdalwarp >/dev/null && command -v gdal2tiles.py >/dev/null || { \

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from roadrisk.demonstration import demo
+    from roadrisk.evaluating import evaluate
     from roadrisk.information import info
     from roadrisk.scoring import score
     from roadrisk.tiling import tile
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from roadrisk.tuning import tune
 
 __version__ = "0.1.0"
-__all__ = ["demo", "info", "score", "tile", "train", "tune"]
+__all__ = ["demo", "evaluate", "info", "score", "tile", "train", "tune"]
 
 _HOMES = {
     "demo": "roadrisk.demonstration",
+    "evaluate": "roadrisk.evaluating",
     "info": "roadrisk.information",
     "score": "roadrisk.scoring",
     "tile": "roadrisk.tiling",

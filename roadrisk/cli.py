@@ -218,7 +218,11 @@ def train(
     ] = None,
     inputs: Annotated[
         str | None,
-        typer.Option(metavar="both|image|facts", help="What the network sees.", rich_help_panel=SEEN),
+        typer.Option(
+            metavar="both|image|facts|auto",
+            help="What the network sees; auto keeps the simplest that is as good.",
+            rich_help_panel=SEEN,
+        ),
     ] = None,
     views: Annotated[
         str | None,
@@ -277,7 +281,10 @@ def train(
         ),
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(help="Parts of the cross-validation.", rich_help_panel=TRAINING)
+        int | None,
+        typer.Option(
+            help="Parts of the cross-validation; default: 5, or what blocks allow.", rich_help_panel=TRAINING
+        ),
     ] = None,
     block: Annotated[
         float | None,
@@ -410,6 +417,41 @@ def tune(
         )
     report(tuned.lines(), quiet or as_json)
     finish([out], tuned.as_json(), as_json)
+
+
+@app.command(cls=Command)
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder that `roadrisk train` made.")],
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[DATASET...]", help="Metros it never saw, or the same tiles with a later label window."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="REPORT.html", help="Report to write.")
+    ] = None,
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Also with other cells, labels and facts, and by income; trains anew on its own DATASET.",
+        ),
+    ] = False,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say how good a model is, where it was trained and where it never was."""
+    from roadrisk.evaluating import evaluate as evaluated_model
+
+    with shown(quiet or as_json) as progress:
+        found = evaluated_model(
+            model, data or [], out, robustness=robustness, device=device, progress=progress
+        )
+    report(found.lines(verbose), quiet or as_json)
+    finish(found.paths, found.as_json(), as_json)
 
 
 @app.command(cls=Command)

@@ -27,6 +27,7 @@ from roadrisk.mosaic.reader import MosaicReader
 FORMAT = 3
 MANIFEST = "dataset.json"
 RUN = "run.json"
+RECORD = ("x", "y", "time", "source_file", "source_row")
 FOLDERS = ("views", "events", "lines", "rejected")
 
 TileValues = NDArray[Any] | ExtensionArray
@@ -107,6 +108,25 @@ class Dataset:
         """Pictures of single tiles from a view."""
         view = self.view(name)
         return MosaicReader(self.path, name, self.grid, view.tile_size, self.plan, view.neighbourhood)
+
+    def events(self) -> dict[str, pd.DataFrame]:
+        """By source, a row an event: `x`, `y` in the grid's CRS, `time`, `source_file` and `source_row`.
+
+        Raises
+        ------
+        DatasetError : a file is missing or damaged.
+        """
+        names = [Path(file) for file in self.manifest["files"] if file.startswith("events/")]
+        return {file.stem: self._records(file) for file in names}
+
+    def _records(self, file: Path) -> pd.DataFrame:
+        try:
+            return pd.read_parquet(self.path / file, columns=list(RECORD))
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise DatasetError(
+                f"{self.path / file} is damaged ({reason}); copy the dataset again or tile again"
+            ) from None
 
     def metres_per_pixel(self, name: str) -> float:
         """Ground side of a pixel of a view [m]."""

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from roadrisk.errors import DatasetError
 
 TEMPORARY = ".tmp-"
 HASHED_BELOW_BYTES = 1_000_000_000
+_NUMBERS = re.compile(r"\[\n([^\[\]{}\"]+)\n *\]")
 _PARTS = {".shp": (".dbf", ".shx", ".prj", ".cpg"), ".mif": (".mid",)}
 
 
@@ -37,11 +39,12 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` whole, with sorted keys, so that equal values are equal bytes."""
+    """Write `value` whole: equal values are equal bytes, and numbers of a list stand in one line."""
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
+    # no text holds a line break, so these are lists
+    text = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
     with whole_file(path) as temporary:
-        temporary.write_text(
-            json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
-        )
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def remove_temporaries(folder: Path) -> None:

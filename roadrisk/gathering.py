@@ -14,11 +14,13 @@ from roadrisk.columns import Column
 from roadrisk.errors import ModelError, UsageError
 from roadrisk.grid import FloatArray, IntArray
 from roadrisk.inputs import Tiles
+from roadrisk.learning.blocks import FoldPlan, planned_folds
+from roadrisk.learning.correlogram import Correlogram, residual_range, unexplained
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.facts.choosing import TEXT_DTYPES, ChosenFacts, chosen_facts
 from roadrisk.learning.facts.neighbourhood import reach_tiles, weight_names, with_neighbourhoods
 from roadrisk.learning.facts.preparation import check_scaling, fact_values, text_values
-from roadrisk.learning.folds import BUFFER_TILES, block_tiles
+from roadrisk.learning.folds import BUFFER_TILES
 from roadrisk.learning.judging.intervals import block_of
 from roadrisk.learning.judging.outcomes import Outcomes
 from roadrisk.learning.labels.amounts import EVENTS, exposure_of
@@ -26,6 +28,14 @@ from roadrisk.learning.labels.label import DEFAULT, Label, label_of
 from roadrisk.learning.pictures.sources import PicturePreparation, picture_preparation
 from roadrisk.learning.settings import Inputs, TrainSettings
 from roadrisk.metros import check_shared, joined, one_label, without_columns
+
+
+@dataclass(frozen=True, eq=False)
+class HoldingOut:
+    """Spatial folds, and the correlogram that their blocks are made wide enough for."""
+
+    plan: FoldPlan
+    correlogram: Correlogram | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +52,7 @@ class Gathered:
     left_out : why each column that could be a fact is none.
     pictures : how the pictures of each view are prepared.
     road_m : (N,) metres of road; None where no source knows a road.
-    block, buffer : of spatial folds [tiles].
+    holding_out : how whole places are held out, and why so; None where rows have no places.
     """
 
     tiles: Tiles
@@ -53,8 +63,17 @@ class Gathered:
     left_out: dict[str, str]
     pictures: tuple[PicturePreparation, ...]
     road_m: FloatArray | None
-    block: int
-    buffer: int
+    holding_out: HoldingOut | None
+
+    @property
+    def block(self) -> int:
+        """Side of spatial blocks [tiles]; 0 without places."""
+        return self.holding_out.plan.block if self.holding_out else 0
+
+    @property
+    def buffer(self) -> int:
+        """Tiles around a test tile that its fold does not learn from; 0 without places."""
+        return self.holding_out.plan.buffer if self.holding_out else 0
 
     @property
     def events(self) -> FloatArray:
@@ -128,8 +147,7 @@ def gathered(metros: Sequence[Tiles], settings: TrainSettings, beside: Tiles | N
     sided = np.flatnonzero(has_a_side(examples, settings.sees))
     label = replace(label, told=(*label.told, *_without_sides(len(known) - len(sided), settings.sees)))
     known, examples = known[sided], examples.taken(sided)
-    reach = max([BUFFER_TILES, reach_tiles(settings), *(v.reach for v in tiles.views if sees)])
-    return Gathered(
+    learned = Gathered(
         tiles=tiles,
         label=label,
         known=known,
@@ -138,9 +156,52 @@ def gathered(metros: Sequence[Tiles], settings: TrainSettings, beside: Tiles | N
         left_out=chosen.left_out,
         pictures=pictures,
         road_m=road_metres(tiles, known),
-        block=block_tiles(settings.block_m, tiles.lattice[2]) if tiles.lattice else 0,
-        buffer=reach if tiles.lattice else 0,
+        holding_out=None,
     )
+    if tiles.lattice is None:
+        return learned
+    row, col, cell_m = tiles.lattice
+    return replace(learned, holding_out=_holding_out(learned, row, col, cell_m, settings))
+
+
+def _holding_out(
+    learned: Gathered, row: IntArray, col: IntArray, cell_m: float, settings: TrainSettings
+) -> HoldingOut:
+    """Folds of whole places; blocks know dataset, label and views, no other setting of a model."""
+    tiles = learned.tiles
+    views = [view.reach for view in tiles.views] if settings.sees != "facts" else []
+    reach = max([BUFFER_TILES, reach_tiles(settings), *views])
+    correlogram = None if settings.block_m else _correlogram(learned, row, col, cell_m)
+    plan = planned_folds(
+        row[learned.known],
+        col[learned.known],
+        learned.high,
+        cell_m,
+        [1, *(2 * view + 1 for view in views), *settings.neighbourhood],
+        reach,
+        correlogram,
+        settings.folds,
+        settings.block_m,
+        settings.seed,
+    )
+    return HoldingOut(plan, correlogram)
+
+
+def _correlogram(learned: Gathered, row: IntArray, col: IntArray, cell_m: float) -> Correlogram | None:
+    """Of what the facts that any model may have do not explain; None where there are none."""
+    tiles = learned.tiles
+    facts = chosen_facts(tiles.columns, TrainSettings(inputs="facts"), learned.label)
+    columns = (*facts.numbers, *facts.texts)
+    if not columns:
+        return None
+    # all that have a label, whether or not a model sees anything of them
+    known = np.flatnonzero(np.isfinite(learned.label.values))
+    every = examples_of(replace(tiles, views=()), columns, (), (), np.ones(len(tiles))).taken(known)
+    try:
+        residual = unexplained(every, learned.label.high[known])
+    except ModelError:
+        return None  # too few tiles of one kind: the folds themselves will say so
+    return residual_range(row[known], col[known], residual, cell_m)
 
 
 def examples_of(

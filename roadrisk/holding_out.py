@@ -12,21 +12,22 @@ from numpy.typing import NDArray
 
 from roadrisk.columns import Column
 from roadrisk.comparing import Comparison, Contestant
+from roadrisk.elsewhere import METRO, outcomes_elsewhere, with_scores
 from roadrisk.errors import ModelError
-from roadrisk.gathering import Gathered, road_metres
-from roadrisk.grid import FloatArray, IntArray
+from roadrisk.gathering import Gathered
+from roadrisk.grid import FloatArray
 from roadrisk.inputs import Tiles, tiles_at
-from roadrisk.learning.baselines.judged import baselines_out_of_fold
+from roadrisk.learning.baselines.judged import KnownAmounts, baselines_out_of_fold
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.folds import Folds
-from roadrisk.learning.judging.measures import measures
+from roadrisk.learning.judging.outcomes import Outcomes
+from roadrisk.learning.judging.predictions import OutOfFold
 from roadrisk.learning.labels.amounts import exposure_of
-from roadrisk.learning.labels.label import events_of, observed
+from roadrisk.learning.labels.label import observed
 from roadrisk.learning.matching import column_differences, tile_differences
 from roadrisk.learning.model import Model, fold_outputs
 from roadrisk.learning.pictures.weights import State
 from roadrisk.learning.settings import TrainSettings
-from roadrisk.learning.tasks import Task
 from roadrisk.learning.validation import Training
 from roadrisk.metros import FAR_APART, check_apart, kind_of, with_absent_classes
 from roadrisk.scoring import called_as, feeds_of, scored_examples
@@ -116,24 +117,13 @@ def held_out(
     examples = replace(scored_examples(model, tiles), label=label)
     rows = np.flatnonzero(np.isfinite(label) & (examples.exposure > 0))
     examples = examples.taken(rows)
+    provenance = {**model.provenance, "holdout": {"name": tiles.name, "identity": tiles.identity}}
+    model = replace(model, provenance=provenance)
+    outcomes = outcomes_elsewhere(model, tiles, rows, examples)
     outputs = _said_by_networks(model, rivals, comparison, examples, encoder, training)
     if not training.settings.quick:
-        outputs |= _said_by_baselines(learned, examples, tiles, rows, task, training)
-    events = events_of(tiles.frame, origin, task, label)[rows]
-    found = {
-        name: measures(
-            task,
-            examples.label,
-            said,
-            np.zeros(len(rows), np.int64),
-            examples.has_image,
-            events,
-            examples.area_km2,
-        )
-        for name, said in outputs.items()
-    }
-    provenance = {**model.provenance, "holdout": {"name": tiles.name, "identity": tiles.identity}}
-    return replace(model, metrics={**model.metrics, "metro": found}, provenance=provenance)
+        outputs |= _said_by_baselines(learned, examples, outcomes, training)
+    return with_scores(model, {METRO: (outcomes, OutOfFold(np.zeros(len(rows), np.int64), outputs))})
 
 
 def _said_by_networks(
@@ -156,28 +146,22 @@ def _said_by_networks(
 
 
 def _said_by_baselines(
-    learned: Gathered,
-    examples: Examples,
-    tiles: Tiles,
-    rows: IntArray,
-    task: Task,
-    training: Training,
+    learned: Gathered, examples: Examples, outcomes: Outcomes, training: Training
 ) -> dict[str, FloatArray]:
     """What baselines that learned from all tiles of the other metros say."""
     both = _one_after_the_other(learned.examples, examples)
     # one fold: the new metro is tested, all others are learned from
     fold = np.repeat([1, 0], [len(learned.examples), len(examples)])
     folds = Folds(fold, 1, both.row, both.col, learned.buffer if both.row is not None else 0)
-    road_m = road_metres(tiles, rows)
-    known = road_m is not None and learned.road_m is not None
+    own, task = learned.outcomes, outcomes.task
+    counted = own.threshold is not None or task.kind == "count"
+    known = KnownAmounts(
+        road_m=None if learned.road_m is None else np.concatenate([learned.road_m, outcomes.road_m]),
+        events=np.concatenate([own.events, outcomes.events]) if counted else None,
+        threshold=own.threshold,
+    )
     said = baselines_out_of_fold(
-        both,
-        folds,
-        task,
-        training.settings.seed,
-        np.concatenate([learned.road_m, road_m]) if known else None,
-        learned.block,
-        training.progress,
+        both, folds, task, training.settings.seed, known, learned.block, training.progress
     )
     return {name: outputs[len(learned.examples) :] for name, outputs in said.outputs.items()}
 

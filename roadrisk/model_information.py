@@ -10,7 +10,7 @@ from typing import Any
 from roadrisk.columns import Column
 from roadrisk.errors import ModelError
 from roadrisk.learning.judging.measured import metrics_table
-from roadrisk.learning.model import FOLDS, MANIFEST, WEIGHTS, Model, read_model
+from roadrisk.learning.model import FOLDS, MANIFEST, REPORT, WEIGHTS, Model, read_model
 from roadrisk.maps.fields import period, window_lines
 from roadrisk.plain_text import TextTable
 
@@ -46,6 +46,8 @@ def _told(model: Model, path: Path) -> tuple[list[str | TextTable], dict[str, An
         about["label"]["meaning"],
         *window_lines(about["windows"]),
         *_provenance_lines(about),
+        *_trust_lines(model),
+        *((f"report: {path / REPORT}",) if (path / REPORT).is_file() else ()),
         metrics_table(model.metrics),
         _facts_table(model.columns, about),
     ]
@@ -54,6 +56,8 @@ def _told(model: Model, path: Path) -> tuple[list[str | TextTable], dict[str, An
         "architecture": asdict(shape),
         "split": model.split,
         "metrics": model.metrics,
+        "calibration": asdict(model.calibration) if model.calibration else None,
+        "dispersion": asdict(model.dispersion) if model.dispersion else None,
         "columns": [column.as_json() for column in model.columns],
         "provenance": about,
     }
@@ -85,6 +89,26 @@ def _provenance_lines(about: dict[str, Any]) -> list[str]:
         said.append(
             "made by " + ", ".join(f"{name} {version}" for name, version in about["versions"].items())
         )
+    return said
+
+
+def _trust_lines(model: Model) -> list[str]:
+    """How its outputs became chances, and how far counts spread about them."""
+    said = []
+    if (calibration := model.calibration) is not None:
+        how = {"platt": "Platt's sigmoid", "isotonic": "isotonic regression"}[calibration.method]
+        said.append(
+            f"calibrated by {how} on {calibration.tiles:,} tiles out of fold, "
+            f"{calibration.positives:,} of them of the riskiest class"
+            + (
+                ": it orders them no better than chance, so all have the same risk"
+                if calibration.level
+                else ""
+            )
+        )
+    if (spread := model.dispersion) is not None:
+        unit = {"k": "", "k/length": " for 1 km of road", "k/mu": " where one event is expected"}[spread.form]
+        said.append(f"dispersion of counts out of fold: {spread.form}, {spread.k:.3g}{unit}")
     return said
 
 

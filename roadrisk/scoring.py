@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from roadrisk.columns import Column
 from roadrisk.errors import ModelError
 from roadrisk.files import sha256_of
-from roadrisk.gathering import examples_of, has_a_side
-from roadrisk.grid import IntArray
+from roadrisk.gathering import examples_of, has_a_side, road_metres
+from roadrisk.grid import FloatArray, IntArray
 from roadrisk.inputs import Tiles, tiles_at
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.facts.neighbourhood import neighbour_names
+from roadrisk.learning.judging.calibration import logit_of_riskiest, spread_difference
 from roadrisk.learning.judging.predicted import (
     Field,
     Predicted,
@@ -42,15 +43,14 @@ from roadrisk.maps.scored import (
     IN_TRAINING,
     TILE_ID,
     About,
-    GivenShapes,
-    GridTiles,
-    Places,
     Scored,
     scored_tiles,
 )
 from roadrisk.metros import kind_of, over_windows, with_absent_classes
 from roadrisk.mosaic.overview import overview_path
 from roadrisk.progress import Progress, silent
+
+LEVEL = "out of fold the model orders tiles no better than chance: all have the same risk, ranks mean nothing"
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +119,17 @@ def score(
     images = feeds_of(trained, shown, at, progress)
     outputs = fold_outputs(trained.architecture, trained.fold_models, shown, images, at, progress)
     said = scores(trained, shown, outputs)
-    predicted = _predicted(trained, said)
-    fields = _fields(trained, tiles, rows, shown, said, predicted)
+    seen = observed(tiles.frame, tiles.eligible, trained.provenance["label"], trained.architecture.task)[rows]
+    predicted = _predicted(trained, said, seen, road_metres(tiles, rows))
+    fields = _fields(trained, tiles, rows, shown, said, predicted, seen)
     about = _about(trained, tiles, model)
-    scored = scored_tiles(fields, _places(tiles, rows), about, predicted.order)
+    places = tiles.places.taken(rows) if tiles.places is not None else None
+    scored = scored_tiles(fields, places, about, predicted.order)
     written = tuple(write_layers(scored, outs, _overview(tiles)))
-    notes = _notes(trained, shown, int((sided & ~exposed).sum()))
+    notes = (
+        *_notes(trained, shown, int((sided & ~exposed).sum())),
+        *_doubts(trained, predicted, tiles.eligible[rows] & ~said.out_of_fold),
+    )
     return Scoring(written, scored, len(tiles), notes)
 
 
@@ -209,23 +214,65 @@ def _notes(model: Model, examples: Examples, unexposed: int) -> tuple[str, ...]:
     )
 
 
-def _predicted(model: Model, said: Scores) -> Predicted:
+def _doubts(model: Model, predicted: Predicted, new: NDArray[np.bool_]) -> tuple[str, ...]:
+    """Why a risk may not be what it is called.
+
+    Parameters
+    ----------
+    new : (N,) tiles of the kind that models learn from, and that none learned from.
+    """
+    if model.calibration is not None:
+        task, own = model.architecture.task, _own_rows(model)
+        names = ["output"] if task.outputs == 1 else [f"output_{k}" for k in range(task.outputs)]
+        trained = logit_of_riskiest(task, own[names].to_numpy(dtype=float))
+        differs = spread_difference(trained, logit_of_riskiest(task, predicted.outputs[new]))
+        return tuple(said for said in (LEVEL if model.calibration.level else "", differs) if said)
+    unknown = 0 if predicted.dispersion is None else int(np.isnan(predicted.dispersion).sum())
+    if not unknown:
+        return ()
+    return (f"{unknown:,} tiles have no known road_m, by which counts vary: their risk is not known",)
+
+
+def _own_rows(model: Model) -> pd.DataFrame:
+    """What the model's own folds say of training tiles."""
     own = model.out_of_fold
-    own = own[(own["split"] == model.split) & (own["model"] == model.name)]
-    return Predicted(
-        model.architecture.task,
+    return own[(own["split"] == model.split) & (own["model"] == model.name)]
+
+
+def _predicted(model: Model, said: Scores, seen: FloatArray, road_m: FloatArray | None) -> Predicted:
+    """What the model says of N tiles.
+
+    Parameters
+    ----------
+    seen : (N,) what was observed in them.
+    road_m : (N,) metres of road; None where no source knows a road.
+    """
+    task = model.architecture.task
+    plain = Predicted(
+        task,
         said.outputs,
-        said.dispersion if model.architecture.task.dispersed else None,
-        own["prediction"].to_numpy(dtype=float),
+        said.dispersion if task.dispersed else None,
+        _own_rows(model)["prediction"].to_numpy(dtype=float),
+        model.calibration,
     )
+    spread = model.dispersion
+    if spread is None:
+        return plain
+    k = spread.of(said.prediction, road_m)
+    return replace(plain, dispersion=k, observed=seen, lasting=spread.lasting)
 
 
 def _fields(
-    model: Model, tiles: Tiles, rows: IntArray, shown: Examples, said: Scores, predicted: Predicted
+    model: Model,
+    tiles: Tiles,
+    rows: IntArray,
+    shown: Examples,
+    said: Scores,
+    predicted: Predicted,
+    seen: FloatArray,
 ) -> list[Field]:
     """All that a layer carries, in its order."""
     task, origin = model.architecture.task, model.provenance["label"]
-    seen = observed(tiles.frame, tiles.eligible, origin, task)[rows]
     told = [*_measure(model, tiles), *_taken(model, tiles), *_own_columns(model, tiles)]
     fields = [
         (TILE_ID, tiles.frame["tile_id"].iloc[rows]),
@@ -271,14 +318,6 @@ def _own_columns(model: Model, tiles: Tiles) -> tuple[Column, ...]:
     """The columns that the model learned from, as these tiles know them; numbers or text as it knew them."""
     known = {column.name: column for column in tiles.columns}
     return tuple(replace(known[c.name], dtype=c.dtype) for c in model.columns if c.name in known)
-
-
-def _places(tiles: Tiles, rows: NDArray[np.int64]) -> Places | None:
-    if isinstance(tiles.places, GridTiles):
-        return replace(tiles.places, rows=tiles.places.rows[rows], cols=tiles.places.cols[rows])
-    if isinstance(tiles.places, GivenShapes):
-        return replace(tiles.places, geometry=tiles.places.geometry[rows])
-    return None
 
 
 def _about(model: Model, tiles: Tiles, path: Path) -> About:

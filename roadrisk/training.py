@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from roadrisk import __version__
+from roadrisk.assessing import Assessment, assessed
 from roadrisk.comparing import Comparison, Contestant, compared, contestants
 from roadrisk.errors import ModelError
 from roadrisk.files import digest_of
@@ -20,16 +21,18 @@ from roadrisk.holding_out import check_judgeable, held_out, metro_to_judge
 from roadrisk.inputs import tiles_at
 from roadrisk.learning.facts.choosing import asked_for
 from roadrisk.learning.judging.measured import metrics_table
-from roadrisk.learning.judging.measures import measures
-from roadrisk.learning.judging.predictions import out_of_fold_table
+from roadrisk.learning.judging.told import evaluation_lines
 from roadrisk.learning.loop.devices import fabric_of
 from roadrisk.learning.loop.unfinished import unfinished
-from roadrisk.learning.model import Model, write_model
+from roadrisk.learning.model import Model, Split, write_model
 from roadrisk.learning.pictures.feeds import ImageFeed, training_feed
 from roadrisk.learning.pictures.weights import State, encoder_weights, weights_identity
 from roadrisk.learning.settings import TrainSettings, resolved
 from roadrisk.learning.validation import Training
 from roadrisk.progress import Progress, silent
+from roadrisk.reporting.page import report_html
+from roadrisk.reporting.pictures import place_pictures
+from roadrisk.reporting.report import report_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +61,14 @@ class Trained:
             *_by_reason(about["asked_for"]),
             *about["notes"],
             *(about["choices"] if verbose else ()),
-            *metrics_table(self.model.metrics).lines(),
-            *_optimism_lines(self.model),
+            *metrics_table(self.model.metrics, self.model.evaluation.intervals).lines(),
+            *evaluation_lines(
+                self.model.metrics,
+                self.model.evaluation,
+                self.model.architecture.task,
+                self.model.name,
+                verbose,
+            ),
         ]
         return [*said, f"trained in {self.seconds / 60:.1f} minutes"]
 
@@ -120,11 +129,13 @@ def train(
         )
         feeds = feeds_of(learned, rivals, encoder, training)
         comparison = compared(learned, rivals, feeds, training)
-        model = _model(learned, rivals, comparison, encoder, settings)
+        assessment = assessed(learned, rivals, comparison, feeds, training)
+        model = _model(learned, assessment, comparison, encoder, settings)
         if unseen is not None:
             model = held_out(model, learned, rivals, comparison, unseen, encoder, training)
         if fabric.is_global_zero:
-            write_model(model, out)
+            seen = place_pictures(learned.tiles, [place.key for place in model.evaluation.places])
+            write_model(model, out, report_html(report_of(model, seen)))
     return Trained(out, model, time.monotonic() - started, fabric.is_global_zero)
 
 
@@ -156,58 +167,47 @@ def feeds_of(
 
 def _model(
     learned: Gathered,
-    rivals: Sequence[Contestant],
+    assessment: Assessment,
     comparison: Comparison,
     encoder: State | None,
     settings: TrainSettings,
 ) -> Model:
-    architecture = rivals[0].architecture
-    split = next(iter(comparison.networks))
-    own = comparison.networks[split][rivals[0].name]
-    dropped = dict(own.models[0].preparation.dropped)
-    examples = learned.examples
+    kept = assessment.kept
+    architecture, examples = kept.architecture, learned.examples
+    split: Split = "spatial" if "spatial" in comparison.networks else "random"
+    models = comparison.networks[split][kept.name].models
+    dropped = dict(models[0].preparation.dropped)
+    columns = learned.columns if architecture.facts is not None else ()
     return Model(
         architecture=architecture,
-        pictures=learned.pictures,
-        columns=learned.columns,
+        pictures=learned.pictures if architecture.views else (),
+        columns=columns,
         neighbourhood=settings.neighbourhood,
         split=split,
-        fold_models=own.models,
+        fold_models=models,
         encoder=encoder if architecture.frozen else None,
-        metrics={
-            split: {
-                name: measures(
-                    architecture.task,
-                    examples.label,
-                    outputs,
-                    found.fold,
-                    examples.has_image,
-                    learned.events,
-                    examples.area_km2,
-                )
-                for name, outputs in found.outputs.items()
-            }
-            for split, found in comparison.splits.items()
-        },
+        metrics=assessment.metrics,
         provenance={
-            **_provenance(learned, settings, encoder),
-            "notes": list(comparison.notes),
+            **_provenance(learned, kept.settings, encoder),
+            "settings": asdict(settings),
+            "notes": [*comparison.notes, *assessment.notes],
             "choices": list(comparison.choices),
-            "facts": [c.name for c in (*examples.columns, *examples.text_columns) if c.name not in dropped],
+            "facts": [
+                c.name
+                for c in (*examples.columns, *examples.text_columns)
+                if columns and c.name not in dropped
+            ],
             "left_out": {**learned.left_out, **dropped},
             "asked_for": {
                 name: why
-                for name, why in asked_for(learned.columns, learned.tiles.columns, learned.label).items()
+                for name, why in asked_for(columns, learned.tiles.columns, learned.label).items()
                 if name not in dropped
             },
         },
-        out_of_fold=out_of_fold_table(
-            examples.key,
-            learned.tiles.source[learned.known],
-            examples.label,
-            architecture.task,
-            comparison.splits,
-        ),
+        out_of_fold=assessment.predictions,
+        calibration=assessment.calibration,
+        dispersion=assessment.dispersion,
+        evaluation=assessment.evaluation,
     )
 
 
@@ -261,17 +261,3 @@ def _by_reason(reasons: dict[str, str]) -> list[str]:
     for name, reason in reasons.items():
         names.setdefault(reason, []).append(name)
     return [f"{', '.join(several)}: {reason}" for reason, several in names.items()]
-
-
-def _optimism_lines(model: Model) -> list[str]:
-    """How far random folds flatter."""
-    if "spatial" not in model.metrics:
-        return [
-            "folds are random: the table does not say where its rows lie, so neighbours may flatter the score"
-        ]
-    name = "auroc_fold_mean" if model.architecture.task.kind == "class" else "spearman"
-    random, spatial = (model.metrics[split][model.name].get(name) for split in ("random", "spatial"))
-    if random is None or spatial is None:
-        return []
-    gap = f"within folds, random ones score {random - spatial:+.3f} against spatial ones"
-    return [f"{gap}: quote the spatial score"]

@@ -18,7 +18,7 @@ from roadrisk.gathering import Gathered, gathered
 from roadrisk.grid import IntArray
 from roadrisk.inputs import tiles_at
 from roadrisk.learning.folds import Folds, inner_folds
-from roadrisk.learning.judging.measures import measures
+from roadrisk.learning.judging.measures import measures_of
 from roadrisk.learning.loop.devices import fabric_of
 from roadrisk.learning.pictures.weights import encoder_weights
 from roadrisk.learning.settings import TrainSettings, resolved
@@ -212,15 +212,7 @@ def score_of(ground: Ground, settings: TrainSettings, where: tuple[IntArray, Fol
     tiles = learned.examples.taken(rows)
     found = cross_validated(tiles, folds, rival.architecture, feeds, training, "trial")
     tested = np.flatnonzero(folds.fold < folds.count)
-    measured = measures(
-        rival.architecture.task,
-        tiles.label[tested],
-        found.outputs[tested],
-        folds.fold[tested],
-        tiles.has_image[tested],
-        learned.events[rows][tested],
-        tiles.area_km2[tested],
-    )
+    measured = measures_of(learned.outcomes.taken(rows[tested]), found.outputs[tested], folds.fold[tested])
     measure = judge_of(rival.architecture.task)[0]
     value = measured[measure]
     if value is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
+from roadrisk.learning.model import Model, read_model, write_model
 from roadrisk.learning.settings import TrainSettings
 from roadrisk.nets.encoders import encoder_body
 
@@ -115,3 +117,17 @@ def without_bars(said: str) -> list[str]:
     return [
         line for line in said.splitlines() if line.strip() and "━" not in line and " min left" not in line
     ]
+
+
+def calibrated(model: Model) -> pd.Series:
+    """By key, what layers say of training tiles: the model's own out-of-fold word, calibrated."""
+    table = model.out_of_fold
+    own = table[(table["split"] == model.split) & (table["model"] == model.name)].set_index("key")
+    assert model.calibration is not None
+    return pd.Series(model.calibration.probability(own["output"].to_numpy()), own.index)
+
+
+def uncalibrated(model: Path, out: Path) -> Path:
+    """A model whose risk is its own probability, since few tiles make a level calibration."""
+    write_model(replace(read_model(model), calibration=None), out)
+    return out

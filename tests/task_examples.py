@@ -48,11 +48,18 @@ def predicted_at(task: Task, n: int) -> tuple[Predicted, np.ndarray]:
     return Predicted(task, outputs, k, chance.normal(size=500)), observed
 
 
-def scored_by(task: Task) -> tuple[Scored, Predicted, np.ndarray]:
-    """The layer of a model of this task, what the model says, and what was observed."""
+def scored_by(task: Task, known: bool = False) -> tuple[Scored, Predicted, np.ndarray]:
+    """The layer of a model of this task, what the model says, and what was observed.
+
+    Parameters
+    ----------
+    known : whether its dispersion is that of tiles which its models did not see.
+    """
     rows, cols = GRID.every_tile()
     plain = fields(GRID.tile_ids(rows, cols))
     predicted, observed = predicted_at(task, len(rows))
+    if known:
+        predicted = replace(predicted, observed=observed)
     said = predicted_fields(predicted, ORIGIN)
     sides = [field for field in plain if field[0].name not in ("tile_id", "risk", "label")]
     carried = [plain[0], *said, observed_field(task, ORIGIN, observed), *sides]

@@ -8,19 +8,32 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression, PoissonRegressor
+from sklearn.decomposition import PCA
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
 from threadpoolctl import threadpool_limits
 
 from roadrisk.columns import Column
 from roadrisk.learning.baselines import judged as baselines
 from roadrisk.learning.baselines.boosting import GROWTHS, Growth, boosted_outputs
 from roadrisk.learning.baselines.densities import densities
-from roadrisk.learning.baselines.judged import Baselines, baselines_out_of_fold, number_out_of_fold
+from roadrisk.learning.baselines.judged import (
+    Baselines,
+    KnownAmounts,
+    baselines_out_of_fold,
+    number_out_of_fold,
+)
+from roadrisk.learning.baselines.negative_binomial import fitted
+from roadrisk.learning.baselines.pictured import principal_parts
 from roadrisk.learning.baselines.regression import regressed_outputs
+from roadrisk.learning.baselines.spf import SpfFacts, spf_out_of_fold
+from roadrisk.learning.baselines.tuning import Sample, Tuned, chosen, total_loss
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.folds import Folds, random_folds, spatial_folds
 from roadrisk.learning.judging.measures import auroc
+from roadrisk.learning.labels.label import high_risk
 from roadrisk.learning.tasks import Task
+from roadrisk.progress import silent
 
 SIDE, BLOCK = 20, 2
 ROAD = Column("road_m", "float64", "m", "feature", "sum", "Centre-line length.")
@@ -29,7 +42,7 @@ EMPTY = Column("empty", "float64", "", "feature", "none", "Nothing.")
 FLAT = Column("flat", "float64", "", "feature", "none", "The same everywhere.")
 USE = Column("use", "object", "", "feature", "mode", "Land use.")
 FEW = tuple(Growth(0.3, leaves, 1.0, trees) for leaves in (3, 6) for trees in (5, 15))
-NAMES = ("base_rate", "road_length", "logistic", "boosting")
+NAMES = ("base_rate", "road_length", "logistic", "boosting", "boosting_with_image", "stack")
 CLASS, VALUE = Task(), Task("value", "mse", ())
 COUNT = Task("count", "poisson", (), "vkm")
 THREE = Task("class", "cross-entropy", ("low", "middle", "high"))
@@ -75,15 +88,30 @@ def made_up(task: Task, seed: int = 0) -> Examples:
 def folds_of(examples: Examples, task: Task, count: int = 3) -> Folds:
     assert examples.row is not None
     assert examples.col is not None
-    high = baselines._high(task, examples.label)
+    high = high_risk(task, examples.label)
     return spatial_folds(examples.row, examples.col, high, count, 0, BLOCK, 1)
 
 
 def run(examples: Examples, task: Task, folds: Folds | None = None, **given: Any) -> Baselines:
     folds = folds or folds_of(examples, task)
     road_m = [examples.facts[:, j] for j, column in enumerate(examples.columns) if column == ROAD]
-    asked: dict[str, Any] = {"road_m": road_m[0] if road_m else None, "block": BLOCK} | given
-    return baselines_out_of_fold(examples, folds, task, 0, **asked)
+    asked: dict[str, Any] = {"road_m": road_m[0] if road_m else None, "features": features_of(examples)}
+    progress = given.pop("progress", silent)
+    known = KnownAmounts(**asked | given)
+    return baselines_out_of_fold(examples, folds, task, 0, known, BLOCK, progress)
+
+
+def features_of(examples: Examples) -> np.ndarray:
+    """What a picture shows of the speed, of which a fact in three is missing; of every fifth tile none."""
+    speed = next(
+        (examples.facts[:, j] for j, column in enumerate(examples.columns) if column == SPEED),
+        np.zeros(len(examples)),
+    )
+    place = np.array([int(key.split("/")[3]) * SIDE + int(key.split("/")[2]) for key in examples.key])
+    noise = np.random.default_rng(9).normal(size=(SIDE * SIDE, 8))[place]
+    features = np.column_stack([np.isnan(speed) + 0.3 * noise[:, 0], noise])
+    features[place % 5 == 0] = np.nan
+    return features
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +135,13 @@ def test_a_planted_relation_of_classes_is_found(of_classes: Baselines) -> None:
 
 def test_more_classes_have_a_logit_each() -> None:
     examples = made_up(THREE)
-    found = run(examples, THREE).outputs
+    baselines = run(examples, THREE)
+    found = baselines.outputs
+    assert "stack" not in found
+    assert (
+        "stack is not there: it joins what is said in one number, and 3 classes have as many"
+        in baselines.told
+    )
     own = examples.label.astype(int)
     share = {}
     for name, said in found.items():
@@ -134,8 +168,17 @@ def test_a_class_that_no_training_tile_has_is_very_unlikely() -> None:
 
 def test_counts_are_rates_of_exposure() -> None:
     examples = made_up(COUNT)
-    found = run(examples, COUNT).outputs
-    assert tuple(found) == ("base_rate", "road_length", "regression", "boosting")
+    baselines = run(examples, COUNT)
+    found = baselines.outputs
+    assert "stack is not there: there are too few training tiles for inner folds" in baselines.told
+    assert tuple(found) == (
+        "base_rate",
+        "road_length",
+        "regression",
+        "spf_length",
+        "boosting",
+        "boosting_with_image",
+    )
     loss = {}
     for name, said in found.items():
         expected = np.exp(said[:, 0])
@@ -260,32 +303,57 @@ def test_the_same_seed_gives_the_same_on_any_number_of_threads(of_classes: Basel
 
 def test_grids_and_choices_are_told(of_classes: Baselines) -> None:
     told = of_classes.told
-    assert told[0] == "logistic: by least loss in 3 inner folds, of a penalty of 1, 10, 100 or 1000"
-    assert told[1] == (
-        "boosting: by least loss in 3 inner folds, of 25, 50, 100 or 200 trees of 4 or 12 leaves, "
-        "rate 0.1, l2 1 or 100"
+    grown = "12, 25, 50 or 100 trees of 4, 8 or 16 leaves, rate 0.2, l2 10"
+    assert told[:5] == (
+        "spf_length is not there: the classes are not cut from counts of events",
+        "logistic: by least loss in 3 inner folds, of a penalty of 1, 10, 100 or 1000",
+        f"boosting: by least loss in 3 inner folds, of {grown}",
+        f"boosting_with_image: by least loss in 3 inner folds, of {grown}, on the facts and 32 principal "
+        "components of frozen features",
+        "stack: logistic, boosting and a linear probe on frozen features (a penalty of 100, 1000, 10000 or "
+        "100000), joined by a regression without negative weights on what each says out of the inner folds; "
+        "the first two alone where a tile has no picture",
     )
-    assert [line.split(":")[0] for line in told[2:]] == [
-        f"{name}, fold {k}" for k in (1, 2, 3) for name in ("logistic", "boosting")
+    names = ("logistic", "boosting", "boosting_with_image", "stack")
+    assert [line.split(":")[0] for line in told[5:]] == [
+        f"{name}, fold {k}" for k in (1, 2, 3) for name in names
     ]
-    assert all("(loss 0." in line for line in told[2:])
+    assert all("(loss 0." in line for line in told[5:])
+    assert all("without a picture" in line for line in told[5:] if line.startswith("stack"))
 
 
-def test_the_choice_is_that_of_least_loss_on_inner_folds() -> None:
+def test_the_choice_is_that_of_least_loss_on_inner_folds_and_its_outputs_are_kept() -> None:
     examples = made_up(CLASS)
     inner = folds_of(examples, CLASS)
-    losses = []
+    losses, kept = [], []
     for growth in FEW:
-        total = 0.0
+        outputs = np.empty((len(examples), 1))
         for k in range(inner.count):
-            judged = examples.taken(inner.test_rows(k))
-            [said] = boosted_outputs(CLASS, examples.taken(inner.train_rows(k)), judged, [growth])
-            chance = 1 / (1 + np.exp(-said[:, 0]))
-            total -= np.log(np.where(judged.label == 1, chance, 1 - chance)).sum()
-        losses.append(total)
-    choice, note = baselines._chosen(boosted_outputs, FEW, examples, CLASS, inner)
-    assert choice == FEW[int(np.argmin(losses))]
-    assert note == f" (loss {min(losses) / len(examples):.4f})"
+            test = inner.test_rows(k)
+            train = examples.taken(inner.train_rows(k))
+            [outputs[test]] = boosted_outputs(CLASS, train, examples.taken(test), [growth])
+        chance = 1 / (1 + np.exp(-outputs[:, 0]))
+        losses.append(-np.log(np.where(examples.label == 1, chance, 1 - chance)).sum())
+        kept.append(outputs)
+
+    def learner(task: Task, train: Sample, unseen: Sample, growths: Any) -> list[np.ndarray]:
+        return boosted_outputs(task, train.examples, unseen.examples, growths)
+
+    sample = Sample(examples, np.empty((len(examples), 0)))
+    found = chosen(Tuned("boosting", learner, FEW, ""), sample, CLASS, inner)
+    best = int(np.argmin(losses))
+    assert found.choice == FEW[best]
+    assert found.note == f" (loss {min(losses) / len(examples):.4f})"
+    np.testing.assert_array_equal(found.out_of_fold, kept[best][:, 0])
+
+
+def test_losses_are_those_of_the_task() -> None:
+    said, label = np.array([[0.3], [-1.2], [2.0]]), np.array([1.0, 0.0, 3.0])
+    assert total_loss(VALUE, said, label) == pytest.approx(0.7**2 + 1.2**2 + 1.0)
+    assert total_loss(COUNT, said, label) == pytest.approx((np.exp(said[:, 0]) - label * said[:, 0]).sum())
+    chance = 1 / (1 + np.exp(-said[:2, 0]))
+    assert total_loss(CLASS, said[:2], label[:2]) == pytest.approx(-np.log(chance[0]) - np.log(1 - chance[1]))
+    assert total_loss(THREE, np.zeros((2, 3)), np.array([0.0, 2.0])) == pytest.approx(2 * np.log(3))
 
 
 def test_too_few_tiles_to_choose_are_said() -> None:
@@ -295,7 +363,9 @@ def test_too_few_tiles_to_choose_are_said() -> None:
     few = replace(examples, label=label)
     folds = random_folds(few.key, label, 2, 0)
     found = run(few, CLASS, folds)
-    assert sum("too few training tiles to choose" in line for line in found.told) == 4
+    assert sum("too few training tiles to choose" in line for line in found.told) == 6
+    assert "stack is not there: there are too few training tiles for inner folds" in found.told
+    assert "stack" not in found.outputs
     assert all(np.isfinite(said).all() for said in found.outputs.values())
 
 
@@ -314,8 +384,10 @@ def test_without_lengths_of_road_there_is_no_such_baseline(road_m: np.ndarray | 
     assert list(found.outputs) == ["base_rate"]
     assert found.told == (
         "road_length is not there: no lengths of road are known that differ",
-        "logistic and boosting are not there: there are no facts",
+        found.told[1],
+        "logistic, boosting, boosting_with_image and stack are not there: there are no facts",
     )
+    assert found.told[1].startswith("spf")
 
 
 def test_road_length_ranks_tiles_of_a_fold_by_their_road() -> None:
@@ -331,22 +403,54 @@ def test_road_length_ranks_tiles_of_a_fold_by_their_road() -> None:
 
 
 def test_regressions_are_scikit_learns_on_logarithms_of_densities() -> None:
-    for task in (CLASS, COUNT):
+    for task in (CLASS, VALUE):
         examples = replace(made_up(task), texts=np.empty((SIDE * SIDE, 0), object), text_columns=())
         train, test = np.arange(300), np.arange(300, 400)
         x = np.log1p(examples.facts[:, [0, 1]] / np.stack([examples.area_km2, np.ones(400)], axis=1))
         x = (x - np.nanmean(x[train], axis=0)) / np.nanstd(x[train], axis=0)
         x = np.column_stack([np.nan_to_num(x), np.isnan(examples.facts[:, 1])])
-        y, exposure = examples.label, examples.exposure
+        y = examples.label
         [ours] = regressed_outputs(task, examples.taken(train), examples.taken(test), [10.0])
         if task.kind == "class":
             theirs = LogisticRegression(C=0.1, tol=1e-8, max_iter=1000).fit(x[train], y[train])
             expected = theirs.decision_function(x[test])
         else:
-            poisson = PoissonRegressor(alpha=10 / exposure[train].sum(), tol=1e-9, max_iter=2000)
-            poisson.fit(x[train], y[train] / exposure[train], sample_weight=exposure[train])
-            expected = np.log(poisson.predict(x[test]) * exposure[test])
+            expected = Ridge(alpha=10.0).fit(x[train], y[train]).predict(x[test])
         np.testing.assert_allclose(ours[:, 0], expected, atol=2e-4)
+
+
+def test_a_regression_of_counts_allows_more_variance_than_a_poisson() -> None:
+    examples = replace(made_up(COUNT), texts=np.empty((SIDE * SIDE, 0), object), text_columns=())
+    unlucky = np.random.default_rng(2).gamma(0.5, 2.0, len(examples))
+    examples = replace(examples, label=np.floor(examples.label * unlucky))
+    train, test = examples.taken(np.arange(300)), examples.taken(np.arange(300, 400))
+    [ours] = regressed_outputs(COUNT, train, test, [10.0])
+    x = np.log1p(examples.facts[:, [0, 1]] / np.stack([examples.area_km2, np.ones(400)], axis=1))
+    x = (x - np.nanmean(x[:300], axis=0)) / np.nanstd(x[:300], axis=0)
+    x = np.column_stack([np.nan_to_num(x), np.isnan(examples.facts[:, 1])])
+    found = fitted(x[:300], train.label, np.log(train.exposure), 10.0)
+    assert found.k > 0.3
+    np.testing.assert_allclose(ours[:, 0], found.log_mean(x[300:], np.log(test.exposure)), atol=1e-9)
+
+
+def test_bins_are_scikit_learns() -> None:
+    examples = replace(made_up(CLASS), texts=np.empty((SIDE * SIDE, 0), object), text_columns=())
+    growth = Growth(0.2, 6, 10.0, 20)
+    train, test = examples.taken(np.arange(300)), examples.taken(np.arange(300, 400))
+    [ours] = boosted_outputs(CLASS, train, test, [growth])
+    theirs = HistGradientBoostingClassifier(
+        learning_rate=0.2,
+        max_leaf_nodes=6,
+        l2_regularization=10.0,
+        max_iter=20,
+        max_bins=64,
+        early_stopping=False,
+    )
+    x = densities(train)
+    told = ~np.isnan(x).all(axis=0)
+    with threadpool_limits(limits=1):
+        theirs.fit(x[:, told], train.label)
+        np.testing.assert_array_equal(ours[:, 0], theirs.decision_function(densities(test)[:, told]))
 
 
 def test_trees_grown_together_are_those_grown_alone() -> None:
@@ -378,5 +482,75 @@ def test_texts_not_met_and_rare_ones_are_as_missing() -> None:
 def test_progress_is_told() -> None:
     steps: list[tuple[str, int, int, str]] = []
     run(made_up(CLASS), CLASS, progress=lambda *step: steps.append(step))
-    assert [step[1] for step in steps] == [1, 2, 3, 4, 5, 6]
-    assert {(step[0], step[2]) for step in steps} == {("baselines", 6)}
+    assert [step[1] for step in steps] == list(range(1, 13))
+    assert {(step[0], step[2]) for step in steps} == {("baselines", 12)}
+
+
+def test_an_spf_takes_volumes_that_cover_enough_of_the_road() -> None:
+    examples = made_up(COUNT)
+    road_m = examples.facts[:, 0]
+    aadt = np.random.default_rng(4).lognormal(8, 1, len(examples))
+    folds = folds_of(examples, COUNT)
+    known = KnownAmounts(road_m, aadt=aadt)
+    bare = replace(
+        examples,
+        facts=np.empty((len(examples), 0)),
+        columns=(),
+        texts=np.empty((len(examples), 0), object),
+        text_columns=(),
+    )
+    enough = baselines_out_of_fold(bare, folds, COUNT, 0, known, BLOCK)
+    little = baselines_out_of_fold(bare, folds, COUNT, 0, replace(known, aadt=None), BLOCK)
+    assert tuple(enough.outputs) == ("base_rate", "road_length", "spf")
+    assert tuple(little.outputs) == ("base_rate", "road_length", "spf_length")
+    direct = spf_out_of_fold(examples, folds, COUNT, examples.label, None, SpfFacts(road_m, aadt))
+    np.testing.assert_array_equal(enough.outputs["spf"], direct.outputs)
+
+
+def test_without_features_no_baseline_looks_at_pictures() -> None:
+    examples = made_up(CLASS)
+    for features in (None, np.full((len(examples), 5), np.nan)):
+        found = run(examples, CLASS, features=features)
+        assert tuple(found.outputs) == ("base_rate", "road_length", "logistic", "boosting", "stack")
+        assert "boosting_with_image is not there: there are no frozen features of pictures" in found.told
+        assert sum("there are no frozen features for a probe" in line for line in found.told) == 1
+
+
+def test_features_of_test_rows_teach_nothing_and_tiles_without_a_picture_are_said_by_facts(
+    of_classes: Baselines,
+) -> None:
+    examples = made_up(CLASS)
+    folds, features = folds_of(examples, CLASS), features_of(examples)
+    seen = np.isfinite(features).all(axis=1)
+    test = folds.test_rows(0)
+    other = features.copy()
+    other[test] *= -50.0
+    kept = test[~seen[test]]
+    assert len(kept)
+    after = run(examples, CLASS, folds, features=other).outputs
+    for name, before in of_classes.outputs.items():
+        np.testing.assert_array_equal(after[name][kept], before[kept], err_msg=name)
+    shown, name = test[seen[test]], "boosting_with_image"
+    assert (after[name][shown] != of_classes.outputs[name][shown]).any()
+
+
+def test_principal_components_are_those_of_training_tiles_with_a_picture() -> None:
+    chance = np.random.default_rng(0)
+    features = chance.normal(size=(300, 3)) @ chance.normal(size=(3, 50)) + 0.01 * chance.normal(
+        size=(300, 50)
+    )
+    features[:, 7] = 4.0  # tells nothing
+    features[::6] = np.nan
+    train, unseen = features[:200], features[200:]
+    found = principal_parts(train)(unseen)
+    assert found.shape == (100, 32)
+    known = np.isfinite(unseen).all(axis=1)
+    assert np.isnan(found[~known]).all()
+    rows = train[np.isfinite(train).all(axis=1)]
+    varied = np.arange(50) != 7
+    mean, std = rows[:, varied].mean(axis=0), rows[:, varied].std(axis=0)
+    full = PCA(3, svd_solver="full").fit((rows[:, varied] - mean) / std)
+    expected = full.transform((unseen[known][:, varied] - mean) / std)
+    np.testing.assert_allclose(np.abs(found[known][:, :3]), np.abs(expected), atol=1e-3)
+    assert principal_parts(train[:1])(unseen).shape == (100, 0)
+    assert principal_parts(np.empty((5, 0)))(np.empty((4, 0))).shape == (4, 0)

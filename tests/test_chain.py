@@ -30,7 +30,7 @@ from roadrisk.sources.demo import Metro
 from roadrisk.tiling import tile
 from roadrisk.training import train
 
-QUICK = TrainSettings(encoder="basic", epochs=1, batch_size=64, quick=True)
+QUICK = TrainSettings(encoder="basic", epochs=1, batch_size=64, folds=5, quick=True)
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +93,12 @@ def test_metrics_are_those_of_the_out_of_fold_table(model: Path) -> None:
 
     table = pd.read_parquet(model / "folds.parquet")
     metrics = json.loads((model / "model.json").read_text())["metrics"]
-    assert {split: set(models) for split, models in metrics.items()} == {
-        split: {"fused", "image", "facts", "boosting", "logistic", "road_length", "base_rate"}
-        for split in ("spatial", "random")
+    networks, first = {"fused", "image", "facts"}, {"boosting", "logistic", "road_length"}
+    found = {split: set(models) for split, models in metrics.items()}
+    # the sources tell of one window before the label's, so only Empirical Bayes knows the past
+    assert found.pop("temporal") == networks | first | {"empirical_bayes"}
+    assert found == {
+        split: networks | first | {"base_rate", "spf_length", "stack"} for split in ("spatial", "random")
     }
     for (split, name), rows in table.groupby(["split", "model"]):
         found = metrics[str(split)][str(name)]
@@ -107,7 +110,7 @@ def test_what_is_compared_is_judged_on_the_same_tiles_in_the_same_folds(model: P
     table = pd.read_parquet(model / "folds.parquet")
     for _, of_split in table.groupby("split"):
         folds = {name: rows.set_index("key")[["fold", "label"]] for name, rows in of_split.groupby("model")}
-        assert len(folds) == 7
+        assert len(folds) > 6
         assert all(one.equals(folds["fused"]) for one in folds.values())
 
 
@@ -115,7 +118,12 @@ def test_the_weights_are_five_fold_models_and_plain_tensors(model: Path) -> None
     with safe_open(model / "model.safetensors", framework="pt") as weights:
         folds = {name.split(".")[0] for name in weights.keys()}  # noqa: SIM118
     assert folds == {f"fold{k}" for k in range(5)}
-    assert sorted(f.name for f in model.iterdir()) == ["folds.parquet", "model.json", "model.safetensors"]
+    assert sorted(f.name for f in model.iterdir()) == [
+        "folds.parquet",
+        "model.json",
+        "model.safetensors",
+        "report.html",
+    ]
 
 
 def test_a_training_tile_gets_the_word_of_the_fold_that_did_not_see_it(
@@ -125,7 +133,10 @@ def test_a_training_tile_gets_the_word_of_the_fold_that_did_not_see_it(
     risk = pd.read_csv(tmp_path / "risk.csv")
     folds = pd.read_parquet(model / "folds.parquet")
     folds = folds[(folds["split"] == "spatial") & (folds["model"] == "fused")]
-    seen = folds.set_index("key")["prediction"]
+    outputs = folds.set_index("key")["output"]
+    calibration = read_model(model).calibration
+    assert calibration is not None
+    seen = pd.Series(calibration.probability(outputs.to_numpy()), outputs.index)
     assert risk["in_training"].sum() == len(seen)
     ours = risk[risk["in_training"]].set_index("tile_id")["risk"]
     np.testing.assert_allclose(ours, seen.reindex(ours.index), atol=1e-5)
@@ -150,9 +161,8 @@ def test_same_seed_same_model(model: Path, dataset: Dataset, tmp_path: Path) -> 
     train(dataset.path, tmp_path / "again", QUICK)
     assert (tmp_path / "again/model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
     first, again = (pd.read_parquet(path / "folds.parquet") for path in (model, tmp_path / "again"))
-    pd.testing.assert_frame_equal(
-        first[first["model"] == "fused"].reset_index(drop=True), again, check_exact=True
-    )
+    same = first[(first["model"] == "fused") & (first["split"] != "temporal")]
+    pd.testing.assert_frame_equal(same.reset_index(drop=True), again, check_exact=True)
 
 
 @pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".parquet", ".csv", ".html"])

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from roadrisk.errors import DatasetError
 from roadrisk.files import TEMPORARY, identity_of, locked, remove_temporaries, whole_file, write_json
@@ -24,6 +29,28 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: P
         half_a_file()
     assert file.read_text() == '{\n "a": 1\n}\n'
     assert [f.name for f in tmp_path.iterdir()] == ["a.json"]
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text('[]{}",\\\n 1e'),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text('[]"\n1'), inner),
+    )
+)
+def test_json_is_read_as_it_was_written(value: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        write_json(Path(folder) / "a.json", {"value": value})
+        assert json.loads((Path(folder) / "a.json").read_text()) == {"value": value}
+
+
+def test_numbers_of_a_list_stand_in_a_line(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"points": [[0.5, 1], [2, -3e9]], "names": ["x"]})
+    assert (tmp_path / "a.json").read_text() == (
+        '{\n "names": [\n  "x"\n ],\n "points": [\n  [0.5, 1],\n  [2, -3000000000.0]\n ]\n}\n'
+    )
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:

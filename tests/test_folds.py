@@ -105,6 +105,52 @@ def test_errors_say_how_many_are_needed() -> None:
     with pytest.raises(ModelError) as caught:  # one block holds everything
         spatial_folds(line // 10, line % 10, label, 2, 0, block=10)
     assert str(caught.value) == (
-        "fold 1 of 2 learns from no positive tile: 1 of 1 blocks of 10 x 10 tiles hold one, 2 are needed, "
-        "farther apart than the buffer of 1; use a smaller --block or fewer --folds"
+        "fold 1 of 2 learns from no tile of high risk: 1 of 1 blocks of 10 x 10 tiles hold one, 2 are needed, "
+        "farther apart than the buffer of 1; use a smaller --block or fewer --folds, or a larger region"
     )
+    row, col = np.divmod(np.arange(54), 18)
+    with pytest.raises(ModelError) as caught:  # blocks as small as a view
+        spatial_folds(row, col, (col < 9).astype(float), 2, 0, block=9, buffer=4)
+    assert str(caught.value) == (
+        "fold 1 of 2 tests no tile of low risk: 1 of 2 blocks of 9 x 9 tiles hold one, 2 are needed, "
+        "farther apart than the buffer of 4; use fewer --folds, or a larger region"
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    count=st.integers(2, 9),
+    spare=st.integers(0, 7),
+    others=st.integers(0, 40),
+    heavy=st.integers(1, 400),
+)
+def test_five_blocks_with_positives_a_fold_wherever_there_are_so_many(
+    seed: int, count: int, spare: int, others: int, heavy: int
+) -> None:
+    """One block may hold nearly all positives: it does not stand for the four others of its fold."""
+    chance = np.random.default_rng(seed)
+    positives = np.zeros(5 * count + spare + others, np.int64)
+    positives[: 5 * count + spare] = chance.integers(1, 4, 5 * count + spare)
+    positives[0] = heavy
+    block = np.repeat(np.arange(len(positives)), positives + chance.integers(1, 30, len(positives)))
+    first = np.flatnonzero(np.diff(block, prepend=-1))
+    within = np.arange(len(block)) - first[block]
+    label = (within < positives[block]).astype(float)
+    row, col = block * 30 + within // 30, within % 30  # blocks 30 tiles wide, below each other
+    folds = spatial_folds(row, col, label, count, seed, block=30, buffer=0)
+    with_positives = [
+        len(np.unique(block[folds.test_rows(k)][label[folds.test_rows(k)] == 1])) for k in range(count)
+    ]
+    assert min(with_positives) >= 5
+
+
+@pytest.mark.parametrize("count", [4, 6, 7])
+def test_as_many_folds_as_blocks_with_positives_hold_one_each(count: int) -> None:
+    row, col = np.divmod(np.arange(24 * 24), 24)  # 36 blocks
+    label = ((row % 4 == 0) & (col % 4 == 0) & (row * 6 + col < 4 * count)).astype(float)
+    assert label.sum() == count
+    folds = spatial_folds(row, col, label, count, 0)
+    assert np.bincount(folds.fold, weights=label).tolist() == [1] * count
+    tiles = np.bincount(folds.fold)
+    assert tiles.max() - tiles.min() <= 16  # the other blocks are shared out

@@ -1,21 +1,37 @@
 """Bootstrap of spatial blocks: exact where it can be, and honest about how certain a score is."""
 
 import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
+from test_predictions import TASKS, judged
 
-from roadrisk.learning.judging.measures import auroc, auroc_fold_mean
-from roadrisk.learning.judging.intervals import (
-    Interval,
+from roadrisk.learning.judging.intervals import Interval, block_of, interval, measure_intervals
+from roadrisk.learning.judging.measures import (
+    auprc,
+    auroc,
+    auroc_fold_mean,
+    deviance,
+    each_deviance,
+    hit_rate,
+    measures_of,
+    spearman,
+)
+from roadrisk.learning.judging.predictions import OutOfFold
+from roadrisk.learning.judging.weighted import (
+    WeightedMeasure,
     auroc_within,
-    block_of,
-    difference_interval,
-    interval,
+    hit_rate_within,
+    mean_of,
+    weighted_auprc,
     weighted_auroc,
+    weighted_rmse,
+    weighted_spearman,
 )
 
 
@@ -32,16 +48,48 @@ def tiles(
     return label, first, second, block
 
 
+def of_rows(measure: Callable[..., float], *fixed: float) -> Callable[..., float]:
+    return lambda observed, said, other: measure(observed, said, *fixed)
+
+
+# each weighted measure, and the same of rows as they come: (observed, said, a third amount a tile)
+TWINS: dict[str, tuple[Callable[[np.ndarray], WeightedMeasure], Callable[..., float], str]] = {
+    "auroc": (lambda _: weighted_auroc, of_rows(auroc), "high"),
+    "fold": (auroc_within, auroc_fold_mean, "high"),
+    "auprc": (lambda _: weighted_auprc, of_rows(auprc), "high"),
+    "hit": (lambda a: hit_rate_within(a, 30), lambda o, s, a: hit_rate(o, s, a, 30), "count"),
+    "spearman": (lambda _: weighted_spearman, of_rows(spearman), "count"),
+    "deviance": (lambda _: mean_of(each_deviance), of_rows(deviance), "count"),
+    "rmse": (lambda _: weighted_rmse, lambda o, s, a: float(np.sqrt(np.mean((o - s) ** 2))), "count"),
+}
+
+
+@pytest.mark.parametrize("name", TWINS)
+@settings(deadline=None)
 @given(st.data())
-def test_weights_count_tiles_as_often_as_they_say(data: st.DataObject) -> None:
+def test_weights_count_tiles_as_often_as_they_say(name: str, data: st.DataObject) -> None:
+    weighted, plain, kind = TWINS[name]
     n = data.draw(st.integers(2, 30))
-    label = np.array(data.draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=n, max_size=n)))
-    score = np.array(data.draw(st.lists(st.integers(-2, 2), min_size=n, max_size=n)), float)
-    weights = np.array(data.draw(st.lists(st.integers(0, 3), min_size=n, max_size=n)))
-    rows = np.repeat(np.arange(n), weights)
-    expected = auroc(label[rows], score[rows])
-    found = weighted_auroc(label, score, weights[None].astype(float))
-    assert found[0] == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+    def drawn(least: int, most: int) -> np.ndarray:
+        return np.array(data.draw(st.lists(st.integers(least, most), min_size=n, max_size=n)))
+
+    observed = drawn(0, 1 if kind == "high" else 4).astype(float)
+    said, other, times = drawn(1, 4).astype(float), drawn(0, 3), drawn(0, 3)
+    times[data.draw(st.integers(0, n - 1))] = 1  # nothing at all is no sample
+    rows = np.repeat(np.arange(n), times)
+    # a second weighting must not disturb the first
+    found = weighted(other)(observed, said, np.stack([times, np.ones(n)]).astype(float))
+    expected = plain(observed[rows], said[rows], other[rows])
+    assert found[0] == pytest.approx(expected, abs=1e-9, nan_ok=True)
+    assert found[1] == pytest.approx(plain(observed, said, other), abs=1e-9, nan_ok=True)
+
+
+def test_weighted_average_precision_is_scikit_learns() -> None:
+    label, score, _, _ = tiles(0)
+    weights = np.random.default_rng(1).random((3, len(label)))
+    theirs = [average_precision_score(label, np.round(score, 1), sample_weight=w) for w in weights]
+    np.testing.assert_allclose(weighted_auprc(label, np.round(score, 1), weights), theirs, atol=1e-12)
 
 
 def test_weighted_auroc_is_scikit_learns() -> None:
@@ -70,7 +118,7 @@ def test_draws_are_of_whole_blocks_and_the_same_for_both_models() -> None:
     for times in drawn:
         rows = np.concatenate([members[k] for k in np.repeat(np.arange(40), times)])
         naive.append(auroc(label[rows], a[rows]) - auroc(label[rows], b[rows]))
-    found = difference_interval(weighted_auroc, label, a, b, block, seed, samples)
+    found = interval(weighted_auroc, label, a, block, seed, samples, less=b)
     assert found is not None
     assert found.value == pytest.approx(auroc(label, a) - auroc(label, b))
     assert [found.low, found.high] == pytest.approx(np.quantile(naive, [0.025, 0.975]).tolist())
@@ -78,14 +126,14 @@ def test_draws_are_of_whole_blocks_and_the_same_for_both_models() -> None:
 
 def test_a_model_does_not_differ_from_itself() -> None:
     label, a, _, block = tiles(3)
-    assert difference_interval(weighted_auroc, label, a, 2 * a + 1, block, 0, 100) == Interval(0.0, 0.0, 0.0)
+    assert interval(weighted_auroc, label, a, block, 0, 100, less=2 * a + 1) == Interval(0.0, 0.0, 0.0)
 
 
 def test_rows_in_another_order_have_the_same_interval() -> None:
     label, a, b, block = tiles(4)
     order = np.random.default_rng(0).permutation(len(label))
-    before = difference_interval(weighted_auroc, label, a, b, block, 0, 100)
-    after = difference_interval(weighted_auroc, label[order], a[order], b[order], block[order], 0, 100)
+    before = interval(weighted_auroc, label, a, block, 0, 100, less=b)
+    after = interval(weighted_auroc, label[order], a[order], block[order], 0, 100, less=b[order])
     assert before is not None
     assert after is not None
     assert [after.value, after.low, after.high] == pytest.approx([before.value, before.low, before.high])
@@ -127,6 +175,67 @@ def test_one_class_has_no_interval() -> None:
     assert interval(weighted_auroc, rare, a, block, 0, 200) is None
 
 
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.kind}{task.outputs}")
+def test_every_interval_is_of_the_measure_and_of_the_same_draws(task: object) -> None:
+    outcomes, found = judged(task, 400)
+    outcomes = replace(outcomes, block=np.arange(400) // 10)
+    found = OutOfFold(found.fold, found.outputs | {"again": found.outputs["fused"]})
+    intervals = measure_intervals(outcomes, found, 3, 60)
+    assert list(intervals) == ["fused", "boosting", "again"]
+    assert intervals["again"] == intervals["fused"] != intervals["boosting"]
+    drawn = np.random.default_rng(3).multinomial(40, np.full(40, 1 / 40), 60)
+    values = []
+    for times in drawn:
+        rows = np.repeat(np.arange(400), times[outcomes.block])
+        values.append(measures_of(outcomes.taken(rows), found.outputs["fused"][rows], found.fold[rows]))
+    wanted = {
+        "class": {"auroc", "auroc_fold_mean", "auprc", "brier", "hit_rate_10"},
+        "count": {"deviance", "mae", "spearman", "hit_rate_10"},
+        "value": {"rmse", "mae", "spearman", "hit_rate_10"},
+    }
+    assert set(intervals["fused"]) == wanted[task.kind]
+    for metric, ends in intervals["fused"].items():
+        expected = np.quantile([of[metric] for of in values], [0.025, 0.975])
+        assert ends == pytest.approx(expected.tolist()), metric
+
+
+def test_no_order_of_rows_changes_the_intervals_of_models() -> None:
+    outcomes, found = judged(TASKS[2], 300)
+    outcomes = replace(outcomes, block=np.arange(300) % 25)
+    order = np.random.default_rng(1).permutation(300)
+    turned = OutOfFold(found.fold[order], {name: said[order] for name, said in found.outputs.items()})
+    before = measure_intervals(outcomes, found, 0, 40)
+    after = measure_intervals(outcomes.taken(order), turned, 0, 40)
+    for model, of in before.items():
+        for metric, ends in of.items():
+            assert after[model][metric] == pytest.approx(ends, rel=1e-12)
+
+
+def test_no_interval_of_a_model_where_there_are_few_blocks_or_none() -> None:
+    outcomes, found = judged(TASKS[0], 190)
+    assert measure_intervals(replace(outcomes, block=np.arange(190) // 10), found, 0, 40) == {}
+    assert measure_intervals(replace(outcomes, block=None), found, 0, 40) == {}
+    assert measure_intervals(replace(outcomes, block=np.arange(190) % 20), found, 0, 40)
+
+
+def test_a_measure_that_most_draws_lack_has_no_interval() -> None:
+    outcomes, found = judged(TASKS[0], 400)
+    rare = np.zeros(400)
+    rare[7] = 1.0
+    rare_ones = replace(outcomes, label=rare, high=rare, events=rare, block=np.arange(400) // 10)
+    assert list(measure_intervals(rare_ones, found, 0, 100)["fused"]) == ["brier"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_events_where_none_can_be_leave_the_deviance_without_an_interval() -> None:
+    outcomes, found = judged(TASKS[2], 400)
+    said = found.outputs["fused"].copy()
+    said[np.flatnonzero(outcomes.label > 0)[0]] = -np.inf
+    blocks = replace(outcomes, block=np.arange(400) // 10)
+    intervals = measure_intervals(blocks, OutOfFold(found.fold, {"fused": said}), 0, 50)
+    assert set(intervals["fused"]) == {"mae", "spearman", "hit_rate_10"}
+
+
 def test_blocks_are_squares_of_the_lattice() -> None:
     row, col = np.divmod(np.arange(-50, 94), 12)
     block = block_of(row, col, 3)
@@ -146,9 +255,9 @@ def test_nominal_intervals_hold_the_truth_as_often_as_they_say() -> None:
     for seed in range(simulations):
         label, a, b, block = tiles(seed, blocks=60, side=4)
         one = interval(weighted_auroc, label, a, block, seed, 150)
-        two = difference_interval(weighted_auroc, label, a, b, block, seed, 150)
+        two = interval(weighted_auroc, label, a, block, seed, 150, less=b)
         tile = np.arange(len(label))
-        of_tiles = difference_interval(weighted_auroc, label, a, b, tile, seed, 150)
+        of_tiles = interval(weighted_auroc, label, a, tile, seed, 150, less=b)
         assert one is not None
         assert two is not None
         assert of_tiles is not None

@@ -26,7 +26,8 @@ from roadrisk.errors import LayerError
 from roadrisk.files import TEMPORARY
 from roadrisk.grid import LngLatBbox
 from roadrisk.gridding import grid_of_zoom
-from roadrisk.learning.judging.predicted import Predicted, observed_field, predicted_fields
+from roadrisk.learning.judging.calibration import Calibration, fitted_calibration, logit_of_riskiest
+from roadrisk.learning.judging.predicted import Predicted, chance_of_any, observed_field, predicted_fields
 from roadrisk.learning.tasks import Task
 from roadrisk.maps import layers
 from roadrisk.maps.fields import field_aliases, field_description
@@ -413,6 +414,158 @@ def test_the_risk_of_a_count_is_its_chance_of_any_event() -> None:
         Predicted(poisson, outputs, None, np.empty(0)).risk, stats.poisson.sf(0, mean), rtol=1e-12
     )
     assert Predicted(poisson, np.array([[-np.inf]]), None, np.empty(0)).risk.tolist() == [0]
+
+
+def calibration_for(logit: np.ndarray, tiles: int) -> Calibration:
+    """Of tiles with logits such as these, which say twice too much."""
+    chance = np.random.default_rng(4)
+    of = np.resize(logit, tiles)
+    label = (chance.random(tiles) < 1 / (1 + np.exp(-of / 2))).astype(float)
+    return fitted_calibration(label, of, np.arange(tiles) // 10, 0, of + chance.normal(0, 0.3, tiles))
+
+
+def said_by(predicted: Predicted) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The values and the meanings of the fields that a layer carries."""
+    fields = predicted_fields(predicted, ORIGIN)
+    values = pd.DataFrame({column.name: values for column, values in fields})
+    return values, {column.name: column.meaning for column, _ in fields}
+
+
+@pytest.mark.parametrize(("tiles", "how"), [(800, "Platt"), (8000, "isotonic regression")])
+def test_a_calibrated_risk_has_its_model_spread_and_says_so(tiles: int, how: str) -> None:
+    outputs = np.linspace(-4, 4, 101)[:, None]
+    calibration = calibration_for(outputs[:, 0], tiles)
+    outputs[7] = np.nan
+    predicted = Predicted(Task(), outputs, None, np.empty(0), calibration)
+    values, meanings = said_by(predicted)
+    assert list(values) == ["risk", "risk_low", "risk_high"]
+    np.testing.assert_array_equal(values["risk"], calibration.probability(outputs[:, 0]))
+    assert meanings["risk"] == (
+        "The model's probability of high risk, from 0 to 1, calibrated on tiles that its models did not see "
+        f"({how}); empty where not scored."
+    )
+    for name in ("risk_low", "risk_high"):
+        assert "model spread, not an interval that holds the truth 9 times in 10; empty" in meanings[name]
+        assert values[name].isna().tolist() == [row == 7 for row in range(101)]
+    known = values.dropna()
+    assert (known["risk_low"] < known["risk"]).all()
+    assert (known["risk"] < known["risk_high"]).all()
+    # ranks go by what the model says: an isotonic calibration ties what it does not
+    assert len(np.unique(known["risk"])) < len(known) or how == "Platt"
+    assert len(np.unique(predicted.order[np.isfinite(predicted.order)])) == len(known)
+
+
+def test_a_calibration_without_spread_says_none() -> None:
+    plain = replace(calibration_for(np.linspace(-4, 4, 50), 800), spread=())
+    values, _ = said_by(Predicted(Task(), np.zeros((3, 1)), None, np.empty(0), plain))
+    assert list(values) == ["risk"]
+
+
+def test_of_several_classes_the_riskiest_is_calibrated_and_the_rest_share_the_rest() -> None:
+    predicted, _ = predicted_at(THREE, 200)
+    plain, _ = said_by(predicted)
+    calibration = calibration_for(np.linspace(-4, 4, 99), 800)
+    values, meanings = said_by(replace(predicted, calibration=calibration))
+    names = ["probability_low", "probability_fairly_high", "probability_high"]
+    assert list(values) == ["risk", "risk_low", "risk_high", "class", *names]
+    risk = calibration.probability(logit_of_riskiest(THREE, predicted.outputs))
+    np.testing.assert_array_equal(values["risk"], risk)
+    np.testing.assert_array_equal(values["probability_high"], risk)
+    known = values.dropna()
+    np.testing.assert_allclose(known[names].sum(axis=1), 1)
+    before = plain.dropna()
+    np.testing.assert_allclose(
+        known["probability_low"] / known["probability_fairly_high"],
+        before["probability_low"] / before["probability_fairly_high"],
+    )
+    likeliest = np.array(THREE.classes, object)[known[names].to_numpy().argmax(axis=1)]
+    assert known["class"].tolist() == likeliest.tolist()
+    assert "not calibrated" in meanings["probability_low"]
+    assert "calibrated on tiles that its models did not see (Platt)" in meanings["probability_high"]
+    # a class that is certain leaves nothing to share, and yet no division by it
+    sure = np.array([[-900.0, -901.0, 0.0]])
+    far, _ = said_by(Predicted(THREE, sure, None, np.empty(0), calibration))
+    assert np.isfinite(far[names].to_numpy()).all()
+
+
+def counted(mean: np.ndarray, k: float, observed: np.ndarray, lasting: float = 1.0) -> pd.DataFrame:
+    spread = np.full(len(mean), k)
+    return said_by(Predicted(COUNT, np.log(mean)[:, None], spread, np.empty(0), None, observed, lasting))[0]
+
+
+def test_a_count_is_worth_what_the_dispersion_says() -> None:
+    chance = np.random.default_rng(0)
+    mean = chance.gamma(2, 2, 300)
+    observed = chance.poisson(mean).astype(float)
+    observed[::7] = np.nan
+    values = counted(mean, 0.6, observed)
+    ends = ["risk", "risk_low", "risk_high", "expected", "expected_low", "expected_high"]
+    own = ["eb", "eb_low", "eb_high", "excess"]
+    assert list(values) == [*ends, *own, "next_low", "next_high"]
+    np.testing.assert_allclose(values["risk"], stats.nbinom.sf(0, 1 / 0.6, 1 / (1 + 0.6 * mean)))
+    np.testing.assert_allclose(values["expected"], mean)
+    prior = stats.gamma(1 / 0.6, scale=0.6 * mean)
+    np.testing.assert_allclose(values["expected_low"], prior.ppf(0.05))
+    np.testing.assert_allclose(values["expected_high"], prior.ppf(0.95))
+    np.testing.assert_allclose(values["risk_low"], stats.poisson.sf(0, values["expected_low"]))
+    np.testing.assert_allclose(values["risk_high"], stats.poisson.sf(0, values["expected_high"]))
+    known = np.isfinite(observed)
+    assert all(values[name].notna().tolist() == known.tolist() for name in own)
+    seen = values[known]
+    weight = 1 / (1 + 0.6 * mean[known])
+    np.testing.assert_allclose(seen["eb"], weight * mean[known] + (1 - weight) * observed[known])
+    np.testing.assert_allclose(seen["excess"], seen["eb"] - seen["expected"])
+    low, high = np.minimum(observed, mean)[known], np.maximum(observed, mean)[known]
+    assert ((low <= seen["eb"] + 1e-12) & (seen["eb"] <= high + 1e-12)).all()
+    posterior = stats.gamma(1 / 0.6 + observed[known], scale=1 / (1 / (0.6 * mean[known]) + 1))
+    np.testing.assert_allclose(seen["eb_low"], posterior.ppf(0.05))
+    np.testing.assert_allclose(seen["eb_high"], posterior.ppf(0.95))
+    blind = values[~known]
+    np.testing.assert_array_equal(
+        blind["next_high"], stats.nbinom.ppf(0.95, 1 / 0.6, 1 / (1 + 0.6 * mean[~known]))
+    )
+
+
+def test_counts_that_vary_as_a_poisson_add_nothing() -> None:
+    mean, observed = np.array([0.5, 4.0]), np.array([9.0, np.nan])
+    values = counted(mean, 0.0, observed)
+    np.testing.assert_allclose(values["risk"], -np.expm1(-mean))
+    for name in ("expected_low", "expected_high"):
+        np.testing.assert_allclose(values[name], mean)
+    np.testing.assert_allclose(values["eb"], [0.5, np.nan])
+    np.testing.assert_allclose(values["excess"], [0.0, np.nan])
+    np.testing.assert_array_equal(values["next_high"], stats.poisson.ppf(0.95, mean))
+
+
+def test_what_does_not_last_is_not_believed_of_a_place() -> None:
+    mean, observed = np.array([4.0]), np.array([12.0])
+    whole, half = (counted(mean, 0.6, observed, lasting).iloc[0] for lasting in (1.0, 0.5))
+    assert half["risk"] == whole["risk"]  # of one window, whatever made it so
+    assert 4 < half["eb"] < whole["eb"]
+    assert whole["expected_low"] < half["expected_low"]
+    assert half["risk_low"] == pytest.approx(
+        chance_of_any(np.array([half["expected_low"]]), (1 - 0.5) * 0.6 / (1 + 0.5 * 0.6))[0]
+    )
+
+
+def test_a_count_of_unknown_dispersion_has_no_risk() -> None:
+    said = Predicted(
+        COUNT, np.zeros((2, 1)), np.array([0.5, np.nan]), np.empty(0), None, np.array([1.0, 1.0])
+    )
+    values, _ = said_by(said)
+    assert values["expected"].tolist() == [1, 1]
+    assert values.drop(columns="expected").isna().all(axis=1).tolist() == [False, True]
+
+
+def test_the_fields_of_a_count_with_a_known_dispersion_are_in_every_layer(tmp_path: Path) -> None:
+    scored = scored_by(COUNT, known=True)[0]
+    outs = [tmp_path / f"a{suffix}" for suffix in WRITERS]
+    write_layers(scored, outs)
+    for out in outs:
+        found = {field.name: field for field in read_layer(out).fields}
+        assert {"eb", "excess", "next_low", "expected_high", "risk_low", "observed"} <= set(found), out
+        if out.suffix != ".csv":
+            assert "Empirical Bayes" in found["eb"].description
 
 
 def test_the_risk_of_a_value_is_its_place_among_the_training_tiles() -> None:

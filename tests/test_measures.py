@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics
-from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, ndcg_score, roc_auc_score
+from test_predictions import TASKS, judged
 
+from roadrisk.learning.judging.measured import BASELINES, NETWORKS, metrics_table
 from roadrisk.learning.judging.measures import (
     auprc,
     auroc,
@@ -21,6 +24,8 @@ from roadrisk.learning.judging.measures import (
     hit_rate,
     log_loss,
     measures,
+    measures_of,
+    ndcg,
     pai,
     pei,
     spearman,
@@ -85,6 +90,71 @@ def test_hit_rate_pai_and_pei_by_hand() -> None:
     assert hit_rate(events, score, area, 100) == pytest.approx(1)
 
 
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 100_000), digits=st.integers(0, 6))
+def test_ndcg_is_scikit_learns_ties_and_all(seed: int, digits: int) -> None:
+    chance = np.random.default_rng(seed)
+    n = int(chance.integers(2, 60))
+    events, score = chance.poisson(1, n).astype(float), chance.normal(size=n).round(digits)
+    events[0] += 1
+    assert ndcg(events, score) == pytest.approx(ndcg_score(events[None], score[None]))
+
+
+def test_ndcg_by_hand() -> None:
+    events = np.array([1.0, 3.0, 0.0])
+    # 3 at the second place and 1 at the first, against 3 at the first and 1 at the second
+    expected = (1 + 3 / math.log2(3)) / (3 + 1 / math.log2(3))
+    assert ndcg(events, np.array([0.9, 0.5, 0.1])) == pytest.approx(expected)
+    assert ndcg(events, events) == pytest.approx(1)
+    assert math.isnan(ndcg(np.zeros(3), events))
+
+
+def test_by_road_in_place_of_area_and_only_where_it_is_known() -> None:
+    outcomes, found = judged(Task(), 4)
+    outcomes = replace(
+        outcomes,
+        events=np.array([5.0, 3, 2, 90]),
+        road_m=np.array([100.0, 100, 600, np.nan]),
+        area_km2=np.ones(4),
+    )
+    outputs = np.array([[0.9], [0.2], [0.7], [0.8]])
+    of = measures_of(outcomes, outputs, found.fold)
+    # without the last tile: 100 of 800 m hold 5 of 10 events, the next 600 m two
+    assert of["hit_rate_10_road"] == pytest.approx(0.5 * 80 / 100)
+    assert of["hit_rate_20_road"] == pytest.approx((5 + 2 * 60 / 600) / 10)
+    assert of["pai_10_road"] == pytest.approx(4)
+    # the best takes the second tile next: 60 m of its 100
+    assert of["pei_20_road"] == pytest.approx((5 + 2 * 60 / 600) / (5 + 3 * 60 / 100))
+    assert of["hit_rate_20"] == pytest.approx(5 * 0.8 / 100)
+
+
+def test_without_any_known_road_nothing_is_said_of_it() -> None:
+    for road in (np.nan, 0.0):
+        outcomes, found = judged(Task(), 40)
+        of = measures_of(replace(outcomes, road_m=np.full(40, road)), found.outputs["fused"], found.fold)
+        assert {of[name] for name in of if name.endswith("_road")} == {None}
+        assert len([name for name in of if name.endswith("_road")]) == 12
+        assert of["pei_5"] is not None
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: f"{task.kind}{task.outputs}")
+def test_all_measures_but_those_by_road_are_as_without_road(task: Task) -> None:
+    outcomes, found = judged(task, 60)
+    of = measures_of(outcomes, found.outputs["fused"], found.fold)
+    sides = (outcomes.has_image, outcomes.events, outcomes.area_km2)
+    without = measures(task, outcomes.label, found.outputs["fused"], found.fold, *sides)
+    assert {name: value for name, value in of.items() if not name.endswith("_road")} == without
+    order = np.random.default_rng(0).permutation(60)
+    turned = measures_of(outcomes.taken(order), found.outputs["fused"][order], found.fold[order])
+    assert turned == pytest.approx(of)
+
+
+def test_a_value_without_events_has_no_hot_spots() -> None:
+    outcomes, found = judged(TASKS[3])
+    of = measures_of(replace(outcomes, events=np.zeros(30)), found.outputs["fused"], found.fold)
+    assert set(of) == {"n", "n_with_image", "mae", "rmse", "r2", "spearman"}
+
+
 def test_ties_are_split_evenly() -> None:
     assert hit_rate(np.array([4.0, 0, 0, 0]), np.zeros(4), np.ones(4), 25) == pytest.approx(0.25)
     assert pei(np.array([4.0, 0, 0, 0]), np.zeros(4), np.ones(4), 25) == pytest.approx(0.25)
@@ -141,6 +211,8 @@ def test_several_classes_agree_with_scikit_learn(seed: int) -> None:
     assert found["accuracy"] == pytest.approx(metrics.accuracy_score(label, outputs.argmax(axis=1)))
     assert found["log_loss"] == pytest.approx(metrics.log_loss(label, chances, labels=[0, 1, 2]))
     assert found["auroc"] == pytest.approx(roc_auc_score(label == 2, chances[:, 2]))
+    assert found["auprc"] == pytest.approx(average_precision_score(label == 2, chances[:, 2]))
+    assert found["brier"] == pytest.approx(brier_score_loss(label == 2, chances[:, 2]))
     assert found["hit_rate_10"] == hit_rate(events, chances[:, 2], area, 10)
 
 
@@ -183,3 +255,38 @@ def test_values_agree_with_scikit_learn(seed: int) -> None:
 def test_what_was_called_impossible_costs_much_and_not_everything() -> None:
     assert 700 < log_loss(np.array([0.0]), np.array([[0.0, 1.0]])) < 750
     assert math.isnan(spearman(np.ones(3), np.arange(3.0)))
+
+
+def test_the_table_shows_intervals_and_ceilings_on_100_columns() -> None:
+    outcomes, found = judged(Task(), 2000)
+    of = measures_of(outcomes, found.outputs["fused"], found.fold) | {"ceiling_auroc": 0.912}
+    splits = {"temporal": NETWORKS + BASELINES, "spatial": NETWORKS + BASELINES, "random": ("fused",)}
+    metrics = {split: dict.fromkeys(reversed(names), of) for split, names in splits.items()}
+    intervals = {"spatial": {"fused": {"auroc": (0.8012, 0.9949), "brier": (0.1, 0.2)}}}
+    table = metrics_table(metrics, intervals)
+    assert max(len(line) for line in table.lines()) <= 100
+    assert table.header[2:6] == ("tiles", "AUROC", "95 %", "in folds")
+    assert table.rows[1][:5] == ("spatial", "fused", "2,000", f"{of['auroc']:.3f}", ".801-.995")
+    assert table.rows[0][4] == ""
+    names = [row[:2] for row in table.rows]
+    order = [*NETWORKS, *BASELINES, "ceiling"]
+    assert names == [
+        *(("spatial", name) for name in order),
+        *(("random", name) for name in ("fused", "ceiling")),
+        *(("next period", name) for name in order),
+    ]
+    assert table.rows[len(order) - 1] == ("spatial", "ceiling", "", "0.912", *[""] * 6)
+    assert metrics_table(metrics).header[2:5] == ("tiles", "AUROC", "in folds")
+
+
+@pytest.mark.parametrize("task", TASKS[1:], ids=lambda task: f"{task.kind}{task.outputs}")
+def test_the_table_of_every_task_is_narrow(task: Task) -> None:
+    outcomes, found = judged(task, 2000)
+    of = measures_of(outcomes, found.outputs["fused"], found.fold)
+    first = {"class": "auroc", "count": "deviance", "value": "rmse"}[task.kind]
+    split = "spatial" if task.kind == "class" else "temporal"
+    table = metrics_table(
+        {split: {"boosting_with_image": of}}, {split: {"boosting_with_image": {first: (0.5, 0.6)}}}
+    )
+    assert max(len(line) for line in table.lines()) <= 100
+    assert table.rows[0][table.header.index("95 %")] == ".500-.600"

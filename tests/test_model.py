@@ -19,6 +19,21 @@ from roadrisk.files import sha256_of
 from roadrisk.learning import model as model_module
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.folds import random_folds
+from roadrisk.learning.judging.calibration import Calibration, fitted_calibration
+from roadrisk.learning.judging.dispersion import Dispersion
+from roadrisk.learning.judging.evaluation import (
+    Consistency,
+    Cure,
+    Curves,
+    Difference,
+    Evaluation,
+    Finding,
+    FoldsTold,
+    Importance,
+    NextPeriod,
+    Place,
+    Reliability,
+)
 from roadrisk.learning.judging.predictions import OutOfFold, out_of_fold_table
 from roadrisk.learning.model import FORMAT, Model, fold_outputs, read_model, scores, write_model
 from roadrisk.learning.pictures.feeds import ImageFeed, scoring_feed
@@ -27,6 +42,40 @@ from roadrisk.learning.tasks import Task, probability
 from roadrisk.learning.validation import CrossValidation
 
 EXAMPLES = made_up()
+
+POINTS = ((0.0, 0.0), (0.5, 0.75), (1.0, 1.0))
+EVALUATION = Evaluation(
+    intervals={"spatial": {"fused": {"auroc": (0.6, 0.8)}}},
+    differences=(
+        Difference("spatial", "auroc", "fused", "facts", "covered", 0.02, 0.01, 0.03, 144, 40, 36),
+        Difference("random", "auroc", "fused", "facts", "all", 0.02, None, None, 144, 40, 9),
+    ),
+    picture="The picture adds 0.020.",
+    chosen="facts",
+    curves={
+        "spatial": {
+            "fused": Curves(
+                roc=POINTS,
+                reliability=(Reliability(12, 0.25, 0.5, 0.125, 0.75), Reliability(12, 0.5, 0.5)),
+                cure=(Cure("road_m", POINTS, POINTS, 0.25),),
+            )
+        }
+    },
+    road_to_ceiling={"spatial": {"fused": 0.5}},
+    folds=FoldsTold("rule", 1000.0, 250.0, 3, 36, 20, 0.75, 900.0, POINTS, 144, POINTS, POINTS),
+    importance=(Importance("roads", "auroc", 0.1, 0.05, 0.15, ("road_m", "speed")),),
+    findings=(Finding("duplicates", False, "none"),),
+    next_period=NextPeriod(
+        ("2023-01-01", "2024-01-01"),
+        ("2024-01-01", "2025-01-01"),
+        None,
+        ("2015-01-01", "2024-01-01"),
+        144,
+        300.0,
+        (Consistency("fused", 5, 7, 40.0, 3, 12.5),),
+    ),
+    places=(Place("riskiest", "26919/250/1/1", -71.1, None, 0.9, 1.0, (("road_m", "900 m"),)),),
+)
 
 PROVENANCE = {
     "seed": 0,
@@ -52,6 +101,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def model(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Model:
     by_chance = random_folds(EXAMPLES.key, EXAMPLES.label, 3, 0)
     random = run(EXAMPLES, tmp_path_factory.mktemp("cache"), folds=by_chance, epochs=1).validation
+    logit = trained.validation.outputs[:, 0]
+    blocks = np.arange(len(EXAMPLES)) // 6
     return Model(
         architecture=trained.architecture,
         pictures=(trained.preparation,),
@@ -63,6 +114,8 @@ def model(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Model:
         metrics={"spatial": {"fused": {"n": 144, "auroc": 0.7}}},
         provenance=PROVENANCE,
         out_of_fold=table_of({"spatial": trained.validation, "random": random}),
+        calibration=fitted_calibration(EXAMPLES.label, logit, blocks, 0, random.outputs[:, 0]),
+        evaluation=EVALUATION,
     )
 
 
@@ -99,10 +152,15 @@ def test_what_is_read_is_what_was_written(model: Model, written: Path, trained: 
         "encoder",
         "metrics",
         "provenance",
+        "calibration",
+        "dispersion",
+        "evaluation",
     ):
         assert getattr(read, name) == getattr(model, name), name
     assert [fold.preparation for fold in read.fold_models] == [fold.preparation for fold in model.fold_models]
     assert read.out_of_fold.equals(model.out_of_fold)
+    assert read.calibration is not None
+    assert read.calibration.spread
     before = said_by(model, EXAMPLES, trained.feeds)
     assert np.array_equal(said_by(read, EXAMPLES, trained.feeds), before)
     assert "fold0.image.0.conv1.weight" in load_file(written / "model.safetensors")
@@ -115,6 +173,29 @@ def test_the_same_model_is_the_same_bytes(model: Model, written: Path, tmp_path:
     write_model(model, tmp_path / "again")
     for path in written.iterdir():
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+def test_a_report_goes_with_the_model_and_may_go_missing(model: Model, tmp_path: Path) -> None:
+    write_model(model, tmp_path / "model", "<!doctype html><p>Größe\n")
+    report = tmp_path / "model" / "report.html"
+    assert report.read_text(encoding="utf-8") == "<!doctype html><p>Größe\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    read_model(tmp_path / "model")
+    report.write_text("opened and saved by a colleague")
+    read_model(tmp_path / "model")
+    report.unlink()
+    read_model(tmp_path / "model")
+
+
+def test_a_report_that_cannot_be_written_leaves_nothing(model: Model, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, hard))
+    try:
+        with pytest.raises(ModelError, match=r"^cannot write .*/model \(file too large\)"):
+            write_model(model, tmp_path / "model", "<p>" * 5_000_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_training_tile_is_scored_by_the_fold_that_did_not_see_it(model: Model, trained: Run) -> None:
@@ -411,6 +492,25 @@ def test_deep_nesting_is_refused(written: Path, depth: int) -> None:
         (("neighbourhood",), [1]),
         (("metrics",), []),
         (("split",), ["spatial"]),
+        (("calibration",), {}),
+        (("calibration",), "platt"),
+        (("calibration", "knots"), []),
+        (("calibration", "knots", 0, 1), 99.0),
+        (("calibration", "knots", 0, 1), float("nan")),
+        (("calibration", "knots", 0, 0), 1e300),
+        (("calibration", "knots", 0, 0), "-1"),
+        (("calibration", "spread", 0, 1), 13.0),
+        (("calibration", "spread", 0), [0.0, 1.0]),
+        (("calibration", "logit_sd"), float("inf")),
+        (("dispersion",), {"form": "k", "k": 0.5}),
+        (("evaluation",), None),
+        (("evaluation", "picture"), 5),
+        (("evaluation", "differences", 0, "value"), float("nan")),
+        (("evaluation", "differences", 0, "tiles"), "some"),
+        (("evaluation", "intervals", "spatial", "fused", "auroc"), [0.5]),
+        (("evaluation", "curves", "spatial", "fused", "roc", 0), [0.5, "<script>"]),
+        (("evaluation", "folds", "rule"), ["a"]),
+        (("evaluation", "places", 0, "list"), "worst"),
     ],
 )
 def test_a_manifest_with_one_wrong_value_is_refused(
@@ -424,6 +524,49 @@ def test_a_manifest_with_one_wrong_value_is_refused(
     inner[last] = value
     (written / "model.json").write_text(json.dumps(manifest))
     refused(written, r"is not a whole roadrisk model \(.+\); train it again$")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"calibration": {"method": "platt"}}, r"\(calibration.knots: Field required\)"),
+        (
+            {"calibration": {"method": "platt", "knots": [[0, 1], [1, 0]], "tiles": 9, "positives": 1}},
+            r"\(calibration: Value error, the knots of a calibration must rise\)",
+        ),
+        ({"dispersion": {"form": "k", "k": -1.0}}, r"\(dispersion.k: Input should be greater than or equal"),
+        ({"dispersion": {"form": "k", "k": 1.0}}, r"\(Value error, a model of a class has no dispersion\)"),
+    ],
+)
+def test_a_damaged_calibration_or_dispersion_says_where(
+    written: Path, change: dict[str, object], said: str
+) -> None:
+    manifest = json.loads((written / "model.json").read_text())
+    (written / "model.json").write_text(json.dumps(manifest | change))
+    refused(written, f"is not a whole roadrisk model {said}.*; train it again$")
+
+
+@pytest.mark.parametrize("part", ["calibration", "dispersion", "evaluation"])
+def test_a_manifest_that_lacks_what_its_format_has_is_refused(written: Path, part: str) -> None:
+    manifest = json.loads((written / "model.json").read_text())
+    del manifest[part]
+    (written / "model.json").write_text(json.dumps(manifest))
+    refused(written, rf"\({part}: Field required\); train it again$")
+
+
+def test_a_dispersion_is_read_back(model: Model, tmp_path: Path) -> None:
+    counted = replace(
+        model,
+        architecture=replace(model.architecture, task=Task("count", "poisson", ())),
+        provenance={**PROVENANCE, "label": {**PROVENANCE["label"], "threshold": None}},  # type: ignore[dict-item]
+        calibration=None,
+        dispersion=Dispersion("k/length", 0.625),
+    )
+    write_model(counted, tmp_path / "model")
+    assert read_model(tmp_path / "model").dispersion == Dispersion("k/length", 0.625)
+    one = Calibration("platt", ((0.0, 0.0),), 9, 1)
+    write_model(replace(counted, calibration=one), tmp_path / "both")
+    refused(tmp_path / "both", "a model of a count has no calibration")
 
 
 def signed(path: Path) -> None:

@@ -171,6 +171,12 @@ def test_the_page_says_what_the_task_does(task: Task) -> None:
     assert ranks == [None if rank is pd.NA else rank for rank in scored.table["rank"].tolist()]
 
 
+@pytest.mark.parametrize("task", SAID, ids=lambda task: task.kind + str(task.outputs))
+def test_the_list_of_the_riskiest_shows_what_ranks_them(task: Task) -> None:
+    listed = _data(page(scored_by(task)[0], None))["listed"]
+    assert listed == ("expected" if task.kind == "count" else "risk")
+
+
 def test_shapes_are_where_the_tiles_are() -> None:
     data = page_data(scored_grid())
     true = GRID.cells(*GRID.every_tile(), "EPSG:4326")

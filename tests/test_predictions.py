@@ -99,6 +99,10 @@ def test_models_that_judge_different_tiles_are_refused() -> None:
     table = predictions_table({"spatial": (outcomes, found)})
     with pytest.raises(ModelError, match=r"^boosting of split spatial judges other tiles than fused; train"):
         outcomes_of(table.iloc[:-1], "spatial", Task(), None)
+    renamed = table.copy()
+    renamed.loc[renamed.index[-1], "key"] = "t999"  # as many tiles, and the folds alike
+    with pytest.raises(ModelError, match=r"^boosting of split spatial judges other tiles than fused; train"):
+        outcomes_of(renamed, "spatial", Task(), None)
     with pytest.raises(ModelError, match=r"no split random; train it again$"):
         outcomes_of(table, "random", Task(), None)
 

@@ -17,10 +17,12 @@ from small_tables import (
     LABELS,
     SURFACES,
     TINY,
+    calibrated,
     flags,
     quick,
     small_table,
     tiny_weights,
+    uncalibrated,
     without_bars,
     written_table,
 )
@@ -36,7 +38,7 @@ from roadrisk.sources.demo import made_up_metro
 from roadrisk.tiling import tile
 from roadrisk.training import Trained, train
 
-BASELINES = {"boosting", "logistic", "road_length", "base_rate"}
+BASELINES = {"boosting", "logistic", "stack", "road_length", "base_rate"}
 Roadrisk = Callable[..., Any]
 
 
@@ -104,11 +106,12 @@ def test_a_tuned_encoder_is_compared_with_the_frozen_one(
     given = {"weights": str(tiny)} if encoder == TINY else {}
     trained = train(data, tmp_path / "m", quick(encoder=encoder, tune=tune, quick=False, **given))
     tuned = {"fused_frozen"} if tune != "none" else set()
+    tuned.add("boosting_with_image")  # the frozen encoder's features are there
     assert set(trained.model.metrics["random"]) == {"fused", "image", "facts"} | BASELINES | tuned
     learned = {name.split(".")[2] for name in trained.model.fold_models[0].state if "image.0." in name}
     assert ("encoder" in learned) == (tune != "none")
     assert (trained.model.encoder is None) == (tune != "none")
-    if tuned:
+    if tune != "none":
         # both are of the same encoder, and tuning did something
         folds = trained.model.out_of_fold
         said = {
@@ -152,7 +155,7 @@ def test_every_fusion_of_every_number_of_views(
     assert len(encoders) == (len(views) if own else 1)
     assert read_model(tmp_path / "m").architecture == trained.model.architecture
     risk = risks(wide.path, tmp_path / "m", tmp_path / "r.csv")
-    kept = trained.model.out_of_fold.query("split == 'spatial'").set_index("key")["prediction"]
+    kept = calibrated(trained.model)
     ours = risk[risk["in_training"]]["risk"]
     assert len(ours) == len(kept)
     np.testing.assert_allclose(ours, kept.reindex(ours.index), atol=1e-6)
@@ -220,7 +223,8 @@ def test_turned_pictures_score_the_same_after_augmenting(encoder: str, tiny: Pat
     data = written_table(rows, tmp_path / "t.csv")
     given = {"weights": str(tiny)} if encoder == TINY else {}
     for name, augment in (("m", True), ("plain", False)):
-        train(data, tmp_path / name, quick(encoder=encoder, augment=augment, **given))
+        train(data, tmp_path / f"{name}.trained", quick(encoder=encoder, augment=augment, **given))
+        uncalibrated(tmp_path / f"{name}.trained", tmp_path / name)
     # as new tiles, since a turned picture is another file
     new = rows.assign(id=[f"new{i}" for i in range(len(rows))])
     found = {}
@@ -303,9 +307,9 @@ def test_neighbours_facts_widen_the_buffer_and_score(
         assert run.code == 0, run.err
     layers = {name: pd.read_csv(tmp_path / f"{name}.csv") for name in ("one", "seven")}
     assert list(layers["one"].columns) == list(layers["seven"].columns)
-    kept = read_model(tmp_path / "seven").out_of_fold.query("split == 'spatial'").set_index("key")
+    kept = calibrated(read_model(tmp_path / "seven"))
     ours = layers["seven"].query("in_training").set_index("tile_id")["risk"]
-    np.testing.assert_allclose(ours, kept["prediction"].reindex(ours.index), atol=1e-6)
+    np.testing.assert_allclose(ours, kept.reindex(ours.index), atol=1e-6)
 
 
 def test_rows_that_lie_nowhere_have_no_neighbours(table: Path, tmp_path: Path, roadrisk: Roadrisk) -> None:
@@ -338,7 +342,8 @@ def test_a_tile_without_facts_is_scored_by_its_picture_alone(
     compared: Trained, table: Path, tmp_path: Path
 ) -> None:
     """Medians of other rows stand for a missing fact, not for a missing side."""
-    model = read_model(compared.path)
+    plain = uncalibrated(compared.path, tmp_path / "plain")
+    model = read_model(plain)
     folds = tuple(
         replace(
             fold,
@@ -352,7 +357,7 @@ def test_a_tile_without_facts_is_scored_by_its_picture_alone(
 
     write_model(replace(model, fold_models=folds), tmp_path / "filled")
     before, after = (
-        risks(table, path, tmp_path / f"{path.name}.csv") for path in (compared.path, tmp_path / "filled")
+        risks(table, path, tmp_path / f"{path.name}.csv") for path in (plain, tmp_path / "filled")
     )
     dumb = ~before["has_facts"]
     pd.testing.assert_series_equal(before["risk"][dumb], after["risk"][dumb], check_exact=True)
@@ -361,7 +366,7 @@ def test_a_tile_without_facts_is_scored_by_its_picture_alone(
     rows.loc[5, ["speed", "surface", "traffic"]] = None
     one = written_table(rows, table.parent / "one.csv")
     assert pd.notna(rows.loc[5, "road_m"])
-    before, after = (risks(one, path, tmp_path / "o.csv") for path in (compared.path, tmp_path / "filled"))
+    before, after = (risks(one, path, tmp_path / "o.csv") for path in (plain, tmp_path / "filled"))
     name = rows.loc[5, "id"]
     assert before.loc[name, "has_facts"]
     assert before.loc[name, "risk"] != after.loc[name, "risk"]

@@ -200,7 +200,7 @@ def test_another_plan_is_refused(
 
 
 def test_other_data_is_another_plan(metro: Dataset, searched: Path, tmp_path: Path) -> None:
-    other = metro_dataset(tmp_path, "b", 2)
+    other = metro_dataset(tmp_path, "b", 3)
     assert "over other data" in refusal(lambda: tune(other.path, searched, START, trials=1))
     assert "over other data" in refusal(lambda: tune([metro.path, other.path], searched, START, trials=1))
     found = tune([metro.path, other.path], tmp_path / "t.toml", START, trials=2)

@@ -16,7 +16,7 @@ from roadrisk.sources.events import Events
 
 Window = tuple[date, date]
 
-_SLACK = timedelta(days=7)  # small places have days without a crash, at New Year too
+SLACK = timedelta(days=7)  # small places have days without a crash, at New Year too
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def default_windows(first: date, last: date) -> tuple[Window, Window]:
     full = [
         year
         for year in range(first.year, last.year + 1)
-        if first <= date(year, 1, 1) + _SLACK and last >= date(year, 12, 31) - _SLACK
+        if first <= date(year, 1, 1) + SLACK and last >= date(year, 12, 31) - SLACK
     ]
     if len(full) < 2:
         raise UsageError(
@@ -135,8 +135,8 @@ def told_window(window: Window, first: date, last: date) -> Window | None:
     >>> told_window((date(2015, 1, 1), date(2024, 1, 1)), date(2022, 3, 1), date(2024, 12, 30))
     (datetime.date(2022, 3, 1), datetime.date(2024, 1, 1))
     """
-    start = window[0] if first <= window[0] + _SLACK else first
-    end = window[1] if last + timedelta(days=1) >= window[1] - _SLACK else last + timedelta(days=1)
+    start = window[0] if first <= window[0] + SLACK else first
+    end = window[1] if last + timedelta(days=1) >= window[1] - SLACK else last + timedelta(days=1)
     return (start, end) if start < end else None
 
 

@@ -222,8 +222,8 @@ def _check_folds(
     folds: Folds, label: FloatArray, rows_in: IntArray, positives_in: IntArray, block: int
 ) -> None:
     blocks_with = {1: int((positives_in > 0).sum()), 0: int((positives_in < rows_in).sum())}
-    # a block is never less than a tile, nor should it be less than what the buffer keeps apart
-    advice = "a smaller --block or fewer --folds" if block > max(1, folds.buffer) else "fewer --folds"
+    # smaller blocks than the view that the buffer is for would leave nothing to learn from
+    advice = "a smaller --block or fewer --folds" if block > 2 * folds.buffer + 1 else "fewer --folds"
     for k in range(folds.count):
         for where, rows in (("tests", folds.test_rows(k)), ("learns from", folds.train_rows(k))):
             for value, name in ((1, "high"), (0, "low")):

@@ -1,4 +1,4 @@
-"""A model on disk: `model.json`, `model.safetensors` and `folds.parquet`, whole or not there."""
+"""A model on disk: `model.json`, `model.safetensors`, `folds.parquet` and a report, whole or not there."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -24,107 +24,29 @@ from roadrisk.files import TEMPORARY, sha256_of, write_json
 from roadrisk.grid import FloatArray
 from roadrisk.learning.architecture import Architecture, network_of
 from roadrisk.learning.examples import Examples
-from roadrisk.learning.facts.preparation import DatedColumn, IsoDate, Preparation
+from roadrisk.learning.judging.calibration import Calibration
+from roadrisk.learning.judging.dispersion import Dispersion
+from roadrisk.learning.judging.evaluation import Evaluation
 from roadrisk.learning.judging.predictions import check_out_of_fold
+from roadrisk.learning.manifest import Manifest
+from roadrisk.learning.manifest import Split as Split
 from roadrisk.learning.outputs import raw_outputs_of_all
 from roadrisk.learning.pictures.feeds import ImageFeed
 from roadrisk.learning.pictures.sources import PicturePreparation
 from roadrisk.learning.pictures.weights import State
-from roadrisk.learning.tasks import Target, Task, dispersion, prediction, said
+from roadrisk.learning.tasks import dispersion, prediction, said
 from roadrisk.learning.upgrading import upgraded
 from roadrisk.learning.validation import FoldModel, network_inputs
 from roadrisk.nets.encoders import bare_body
 from roadrisk.nets.fusion import MultiModalNN
 from roadrisk.progress import Progress, silent
 
-FORMAT = 4
+FORMAT = 5
 PREPARED_AT_ONCE = 4096  # tiles whose facts are prepared for every fold at once
 MANIFEST, WEIGHTS, FOLDS = "model.json", "model.safetensors", "folds.parquet"
+REPORT = "report.html"  # for people: nothing reads it, so it has no checksum and may be missing
 # what a model that sees both sides, pictures or facts alone is called beside the others it is compared with
 MODEL_NAMES = {"both": "fused", "image": "image", "facts": "facts"}
-
-Split = Literal["spatial", "random"]
-
-
-# strict, since scoring reads the plain values that stand in the file
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Size = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
-
-
-@dataclass(frozen=True)
-class LabelOrigin:
-    """How the label was made, as `Label.as_json` tells it."""
-
-    column: str
-    measure: str | None
-    threshold: Number | None
-    positive: str | None
-    meaning: str
-    unit: str = ""
-    window: tuple[IsoDate, IsoDate] | None = None
-
-    def fits(self, task: Task) -> bool:
-        """Whether it says what the task needs to know of a tile's own label."""
-        if task.kind != "class":
-            return self.measure is not None and self.threshold is None
-        cut = self.measure is not None and self.threshold is not None
-        if task.outputs > 1:
-            return self.measure is None and self.positive is None
-        return cut or (self.measure is None and self.threshold is None and self.positive is not None)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What scoring reads of a model's provenance.
-
-    Parameters
-    ----------
-    windows : the dates [from, to) of each name.
-    cell_m : None where tiles have no such size.
-    metres_per_pixel : of each view of known scale.
-    stretches : by view, how pixels of more than 8 bit became 8 bit.
-    warnings : what was said of the sources when the tiles were made.
-    """
-
-    label: LabelOrigin
-    windows: dict[str, tuple[IsoDate, IsoDate]]
-    cell_m: Size | None
-    metres_per_pixel: dict[str, Size]
-    stretches: dict[str, tuple[tuple[Number, Number], ...]] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What `model.json` holds besides its format and checksums.
-
-    Raises
-    ------
-    ValueError : pictures are not prepared as the architecture takes them.
-    """
-
-    architecture: Architecture
-    pictures: tuple[PicturePreparation, ...]
-    columns: tuple[DatedColumn, ...]
-    neighbourhood: tuple[Annotated[int, Field(ge=3, le=31)], ...]
-    split: Split
-    preparation: tuple[Preparation, ...]
-    target: tuple[Target, ...]
-    metrics: dict[str, dict[str, dict[str, Any]]]
-    provenance: Origin
-
-    def __post_init__(self) -> None:
-        if [view.size_px for view in self.architecture.views] != [p.size_px for p in self.pictures]:
-            raise ValueError("pictures are not of the size that the network takes")
-        for picture in self.pictures:
-            if not np.isfinite((*picture.mean, *picture.std)).all() or min(picture.std) <= 0:
-                raise ValueError("mean and std of pictures must be finite, and std above 0")
-        if len(self.preparation) != len(self.target):
-            raise ValueError("not every fold has both, a preparation and a target")
-        if not self.provenance.label.fits(self.architecture.task):
-            raise ValueError(
-                "provenance.label is not of the task: it needs a measure, a threshold or a class"
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +62,10 @@ class Model:
     encoder : weights of the frozen encoder that all fold models share; None without one.
     metrics : `metrics[split][model][metric]`.
     provenance : datasets, versions, seed, settings, windows, cell size, metres a pixel, label.
-    out_of_fold : what each compared model says of every training tile, as `out_of_fold_table` makes it.
+    out_of_fold : what each compared model says of every training tile, as `predictions_table` makes it.
+    calibration : of a class model; None where it is not calibrated.
+    dispersion : of counts about what was expected of them out of fold; None of other tasks.
+    evaluation : what was found besides `metrics`.
     """
 
     architecture: Architecture
@@ -153,6 +78,9 @@ class Model:
     metrics: dict[str, dict[str, dict[str, Any]]]
     provenance: dict[str, Any]
     out_of_fold: pd.DataFrame
+    calibration: Calibration | None = None
+    dispersion: Dispersion | None = None
+    evaluation: Evaluation = field(default_factory=Evaluation)
 
     @property
     def name(self) -> str:
@@ -178,8 +106,12 @@ class Scores:
     out_of_fold: NDArray[np.bool_]
 
 
-def write_model(model: Model, out: Path) -> None:
+def write_model(model: Model, out: Path, report: str | None = None) -> None:
     """Write the model's folder whole.
+
+    Parameters
+    ----------
+    report : the HTML page that goes with it.
 
     Raises
     ------
@@ -189,12 +121,12 @@ def write_model(model: Model, out: Path) -> None:
         raise ModelError(f"{out} exists; choose another -o, or remove it")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(model, out)
+        _write_whole(model, out, report)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"cannot write {out} ({_reason(error)}); free space or choose another -o") from None
 
 
-def _write_whole(model: Model, out: Path) -> None:
+def _write_whole(model: Model, out: Path, report: str | None) -> None:
     temporary = out.parent / f"{TEMPORARY}{out.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -204,6 +136,8 @@ def _write_whole(model: Model, out: Path) -> None:
         model.out_of_fold.to_parquet(temporary / FOLDS, index=False)
         sha256 = {name: sha256_of(temporary / name) for name in (WEIGHTS, FOLDS)}
         write_json(temporary / MANIFEST, _manifest(model, sha256))
+        if report is not None:
+            (temporary / REPORT).write_text(report, encoding="utf-8")
         _synced(temporary)
         temporary.rename(out)
     except BaseException:
@@ -346,6 +280,9 @@ def _manifest(model: Model, sha256: dict[str, str]) -> dict[str, Any]:
         "target": [asdict(fold.target) for fold in model.fold_models],
         "metrics": model.metrics,
         "provenance": model.provenance,
+        "calibration": asdict(model.calibration) if model.calibration else None,
+        "dispersion": asdict(model.dispersion) if model.dispersion else None,
+        "evaluation": asdict(model.evaluation),
         "sha256": sha256,
     }
 
@@ -395,6 +332,9 @@ def _model(manifest: dict[str, Any], tensors: State, out_of_fold: pd.DataFrame) 
         checked.metrics,
         manifest["provenance"],
         out_of_fold,
+        checked.calibration,
+        checked.dispersion,
+        checked.evaluation,
     )
 
 

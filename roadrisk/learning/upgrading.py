@@ -24,7 +24,10 @@ def upgraded(
     KeyError, TypeError, AttributeError : a damaged manifest.
     """
     if manifest["format"] < 4:
-        return _in_format_4(manifest, tensors, out_of_fold)
+        manifest, tensors, out_of_fold = _in_format_4(manifest, tensors, out_of_fold)
+    if manifest["format"] < 5:
+        # format 5 knows what outputs are worth; before, nothing was said of it
+        manifest = {**manifest, "calibration": None, "dispersion": None, "evaluation": {}}
     return manifest, tensors, out_of_fold
 
 

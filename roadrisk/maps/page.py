@@ -111,6 +111,7 @@ def page_data(scored: Scored) -> dict[str, Any]:
             for band in BANDS
         ],
         "unscored": int(table["risk"].isna().sum()),
+        "listed": _listed(scored),
         "fields": [{"name": c.name, "unit": c.unit, "meaning": field_description(c)} for c in scored.columns],
         "columns": [
             [bands.index(name) if name is not None else None for name in _plain(table["band"])]
@@ -184,6 +185,12 @@ def _shrinking(pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         if max(height, width) < SMALLEST_PICTURE_PX:
             return
         pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _listed(scored: Scored) -> str:
+    """The field that the list of the riskiest tiles shows: what a count model expects, else the risk."""
+    made = {column.name for column in scored.columns if column.role == "info"}
+    return "expected" if "expected" in made else "risk"
 
 
 def _plain(values: pd.Series[Any]) -> list[Any]:

@@ -65,6 +65,10 @@ class Places(Protocol):
         """(N,) longitude and (N,) latitude [deg]; NaN where unknown."""
         ...
 
+    def taken(self, rows: IntArray) -> Places:
+        """These tiles in this order."""
+        ...
+
 
 @dataclass(frozen=True)
 class GridTiles:
@@ -87,6 +91,10 @@ class GridTiles:
         """(N,) longitude and (N,) latitude of the middle of each square [deg]."""
         return self.grid.centres(self.rows, self.cols, WGS84)
 
+    def taken(self, rows: IntArray) -> GridTiles:
+        """These tiles in this order."""
+        return GridTiles(self.grid, self.rows[rows], self.cols[rows])
+
 
 @dataclass(frozen=True)
 class GivenShapes:
@@ -101,6 +109,10 @@ class GivenShapes:
             return self.geometry
         moved = Transformer.from_crs(self.crs, crs, always_xy=True).transform
         return np.asarray(shapely.transform(self.geometry, moved, interleaved=False))
+
+    def taken(self, rows: IntArray) -> GivenShapes:
+        """These shapes in this order."""
+        return GivenShapes(self.geometry[rows], self.crs)
 
     def centres(self) -> tuple[FloatArray, FloatArray]:
         """(N,) longitude and (N,) latitude of a point on each shape [deg]."""

@@ -1,6 +1,6 @@
 """Plots as inline SVG: axes with units, lines, whiskers and bars that read the same in grey.
 
-Colours are classes that the report's style sheet gives, so that a plot is light, dark or printed like the words
+Colours are classes of the style sheet, so that a plot is light, dark or printed like the words
 around it. No two lines differ by colour alone.
 """
 
@@ -9,18 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from markupsafe import Markup
 
 Points = Sequence[tuple[float, float]]
-Corner = Literal["top left", "top right", "bottom left", "bottom right"]
 
 WIDTH, HEIGHT = 440, 330
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 50
-LETTER_PX = 6.7  # mean width of a letter of the legend, on the wide side
-ROW_PX = 18
-NAME_LETTERS = 42
+LEFT, RIGHT, TOP, BOTTOM = 62, 22, 12, 50
+ROW_PX = 19
+COLUMNS = 2  # of the legend
+NAME_LETTERS = 29  # that fit in one of them
 TICKS = 5
 LINE_STYLES = 6
 
@@ -34,12 +33,14 @@ class Axis:
     label : what is told and its unit.
     low, high : ends, which ticks do not need to meet.
     percent : whether values are shares that are shown in per cent.
+    whole : whether there is nothing between two whole numbers.
     """
 
     label: str
     low: float
     high: float
     percent: bool = False
+    whole: bool = False
 
     def ticks(self) -> list[float]:
         """Round values between the ends.
@@ -51,6 +52,7 @@ class Axis:
         rough = spread / TICKS
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(power * n for n in (1, 2, 2.5, 5, 10) if power * n >= rough * 0.999)
+        step = max(1.0, float(round(step))) if self.whole else step
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [n * step for n in range(first, last + 1)]
 
@@ -194,18 +196,19 @@ class Bar:
     high: float
 
 
-def plot(name: str, title: str, told: str, x: Axis, y: Axis, marks: Sequence[Mark], legend: Corner) -> Markup:
-    """Marks between two axes.
+def plot(name: str, title: str, told: str, x: Axis, y: Axis, marks: Sequence[Mark]) -> Markup:
+    """Marks between two axes, and their names below.
 
     Parameters
     ----------
     name : of the plot in its page, letters and dashes.
     title, told : for who cannot see it.
-    legend : the corner that the marks leave free.
+    marks : the first is on top, and first in the legend.
     """
     frame = Frame(x, y)
-    inside = _axes(frame) + Markup().join(mark.drawn(frame) for mark in marks)
-    return _svg(name, title, told, HEIGHT, inside + _legend([mark for mark in marks if mark.name], legend))
+    named = [mark for mark in marks if mark.name]
+    inside = _axes(frame) + Markup().join(mark.drawn(frame) for mark in reversed(marks)) + _legend(named)
+    return picture_of(name, title, told, WIDTH, HEIGHT + ROW_PX * math.ceil(len(named) / COLUMNS), inside)
 
 
 def bar_plot(name: str, title: str, told: str, x: Axis, bars: Sequence[Bar]) -> Markup:
@@ -226,17 +229,17 @@ def bar_plot(name: str, title: str, told: str, x: Axis, bars: Sequence[Bar]) -> 
     for n, bar in enumerate(bars):
         up = top + each * n
         start, end = sorted((at(0.0), at(bar.value)))
-        said += _text(left, up + 14, shortened(bar.label, 60), "start")
+        said += _text(left, up + 14, shortened(bar.label, 60), "start", "name halo")
         said += Markup('<rect class="bar" x="{:.1f}" y="{}" width="{:.1f}" height="13"/>').format(
             start, up + 20, max(end - start, 0.5)
         )
-        said += Markup('<line class="whisker bold" x1="{:.1f}" x2="{:.1f}" y1="{2}" y2="{2}"/>').format(
+        said += Markup('<line class="whisker bold" x1="{0:.1f}" x2="{1:.1f}" y1="{2}" y2="{2}"/>').format(
             at(bar.low), at(bar.high), up + 26.5
         )
     said += Markup('<line class="frame" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>').format(
         at(0.0), top, height - BOTTOM
     )
-    return _svg(name, title, told, height, said)
+    return picture_of(name, title, told, WIDTH, height, said)
 
 
 def shortened(text: str, letters: int) -> str:
@@ -254,10 +257,6 @@ def picture_of(name: str, title: str, told: str, width: float, height: float, in
         '<svg class="plot" viewBox="0 0 {:g} {:g}" role="img" aria-labelledby="{}-title {}-told">'
         '<title id="{}-title">{}</title><desc id="{}-told">{}</desc>{}</svg>'
     ).format(width, height, name, name, name, title, name, told, inside)
-
-
-def _svg(name: str, title: str, told: str, height: float, inside: Markup) -> Markup:
-    return picture_of(name, title, told, WIDTH, height, inside)
 
 
 def _axes(frame: Frame) -> Markup:
@@ -283,21 +282,13 @@ def _axes(frame: Frame) -> Markup:
     ).format((top + bottom) / 2, frame.y.label)
 
 
-def _legend(marks: Sequence[Mark], corner: Corner) -> Markup:
-    if not marks:
-        return Markup()
-    names = [shortened(mark.name, NAME_LETTERS) for mark in marks]
-    wide = 44 + LETTER_PX * max(len(name) for name in names)
-    high = ROW_PX * len(names) + 8
-    left = LEFT + 8 if "left" in corner else WIDTH - RIGHT - 6 - wide
-    top = TOP + 6 if "top" in corner else HEIGHT - BOTTOM - 8 - high
-    said = Markup('<rect class="legend" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{}" rx="3"/>').format(
-        left, top, wide, high
-    )
-    for n, (mark, name) in enumerate(zip(marks, names, strict=True)):
-        up = top + 4 + ROW_PX * (n + 0.5)
-        said += Markup('<g transform="translate({:.1f} {:.1f})">{}</g>').format(left + 19, up, mark.sample())
-        said += _text(left + 38, up + 4, name, "start")
+def _legend(marks: Sequence[Mark]) -> Markup:
+    """Below the axes, where it hides nothing: rows of two."""
+    said = Markup()
+    for n, mark in enumerate(marks):
+        left, up = 12 + WIDTH / COLUMNS * (n % COLUMNS), HEIGHT + ROW_PX * (n // COLUMNS) + 6
+        said += Markup('<g transform="translate({:.1f} {:.1f})">{}</g>').format(left + 13, up, mark.sample())
+        said += _text(left + 33, up + 4, shortened(mark.name, NAME_LETTERS), "start", "name")
     return said
 
 

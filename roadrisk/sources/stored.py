@@ -67,6 +67,24 @@ class Stored:
         return replace(self, kept=self.kept & ~gone)
 
 
+@dataclass(frozen=True, eq=False)
+class Written(Stored):
+    """Rows that a dataset keeps, a batch at a time as they were written.
+
+    Sums of weights over other batches would differ in the last bit.
+    """
+
+    def batches(self) -> Iterator[pd.DataFrame]:
+        """Rows that count, a batch at a time; the index is the place among every row."""
+        first = 0
+        with pq.ParquetFile(self.path) as file:
+            for group in range(file.num_row_groups):
+                frame = file.read_row_group(group).to_pandas()
+                frame.index = pd.RangeIndex(first, first + len(frame))
+                first += len(frame)
+                yield self.finished(frame[self.kept[frame.index]])
+
+
 class Writer:
     """Chunks of rows become one Parquet file; nothing is written where there are none."""
 

@@ -1,177 +1,248 @@
 """What pictures add to facts in Boston: every model on the same folds, each with its interval.
 
 `ROADRISK_DATA=path/to/data make boston` prints Markdown; it fails where the fused model is certainly below the
-best of the others, or the facts network certainly below the best baseline on the facts.
+best of the others, or the facts network certainly below the best baseline on the facts. All is what `train`
+says in `model.json`; only what the road share of the mask alone says is added.
 """
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import pandas as pd
 
 from roadrisk.dataset import Dataset
-from roadrisk.grid import FloatArray, IntArray
+from roadrisk.errors import ModelError
+from roadrisk.gathering import counts_from, gathered
+from roadrisk.grid import FloatArray
+from roadrisk.inputs import tiles_of_dataset
 from roadrisk.learning.baselines.judged import number_out_of_fold
 from roadrisk.learning.examples import Examples
-from roadrisk.learning.folds import BUFFER_TILES, Folds, block_tiles
-from roadrisk.learning.judging.intervals import (
-    Interval,
-    WeightedMeasure,
-    auroc_within,
-    block_of,
-    difference_interval,
-    interval,
-    weighted_auroc,
-)
-from roadrisk.learning.settings import TrainSettings
-from roadrisk.learning.tasks import Task
+from roadrisk.learning.folds import Folds
+from roadrisk.learning.judging.differences import paired_differences
+from roadrisk.learning.judging.evaluation import Difference, Evaluation
+from roadrisk.learning.judging.judged import Judged, Metrics, judged
+from roadrisk.learning.judging.measured import BASELINES, NETWORKS
+from roadrisk.learning.judging.outcomes import Outcomes
+from roadrisk.learning.judging.predictions import OutOfFold, outcomes_of
+from roadrisk.learning.model import Model
+from roadrisk.learning.settings import TrainSettings, resolved
 from roadrisk.region import read_region
 from roadrisk.tiling import tile
 from roadrisk.training import train
 
 REGION = Path(__file__).parents[2] / "regions/boston-pictures.toml"
-BLOCK_M = 3000.0
 MEASURE = "massdot_2024_label"
-TOP_FIFTH = TrainSettings(encoder="aerial-resnet18", block_m=BLOCK_M)
+TOP_FIFTH = TrainSettings(encoder="aerial-resnet18", block_m=3000.0)
 LABELS = {"any crash": replace(TOP_FIFTH, label=MEASURE, at_least=1), "top fifth": TOP_FIFTH}
-MASK, FUSED, FACTS = "mask_share", "fused", "facts"
-ORDER = ("base_rate", "road_length", MASK, "logistic", "boosting", "image", FACTS, FUSED)
-ON_FACTS = ("road_length", "logistic", "boosting")
+ROAD, MASK, FUSED, FACTS = "road_length", "mask_share", "fused", "facts"
+ORDER = ("base_rate", ROAD, MASK, *BASELINES[2:], *NETWORKS)
+ON_FACTS = (ROAD, "logistic", "spf_length", "boosting")
+SEED = TOP_FIFTH.seed
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """What every model says of N tiles that it did not see.
+class Found:
+    """What `train` found of one label, the road share of the mask among the models.
 
     Parameters
     ----------
-    outputs : by model, (N,) logits.
-    block : (N,) of 3 km.
-    random : by model, the AUROC where folds are dealt by chance and neighbours flatter.
+    said : what every model says of tiles in spatial blocks that it did not see.
     """
 
-    label: FloatArray
-    fold: IntArray
-    block: IntArray
-    outputs: Mapping[str, FloatArray]
-    random: Mapping[str, float]
+    outcomes: Outcomes
+    said: OutOfFold
+    metrics: Metrics
+    evaluation: Evaluation
 
-    @property
-    def measures(self) -> dict[str, WeightedMeasure]:
-        """The AUROC of all pairs of tiles, and of those that one model scored."""
-        return {"AUROC": weighted_auroc, "within folds": auroc_within(self.fold)}
+    def best(self, names: Sequence[str]) -> str:
+        """Of these models the one of the highest AUROC in spatial blocks."""
+        scores = self.metrics["spatial"]
+        return max((name for name in names if name in scores), key=lambda name: scores[name]["auroc"])
 
-    def best(self, names: tuple[str, ...]) -> str:
-        """Of these models the one of the highest AUROC."""
-        return max(names, key=lambda name: _auroc(self.label, self.outputs[name]))
+    def promised(self) -> list[Difference]:
+        """The fused model less the best of the others, and the facts network less the best on facts."""
+        others = [name for name in self.said.outputs if name != FUSED]
+        return self.differences([(FUSED, self.best(others)), (FACTS, self.best(ON_FACTS))])
 
-    def difference(self, a: str, b: str, measure: WeightedMeasure) -> Interval:
-        """Of a's score less b's."""
-        found = difference_interval(measure, self.label, self.outputs[a], self.outputs[b], self.block, seed=0)
-        return _there(found)
+    def differences(self, pairs: Sequence[tuple[str, str]]) -> list[Difference]:
+        """Of these pairs, on all tiles."""
+        made = paired_differences(self.outcomes, self.said, pairs, "spatial", SEED)
+        return [one for one in made if one.tiles == "all"]
 
 
-def judged(dataset: Dataset, model: Path) -> Judged:
-    """Out-of-fold predictions of a model on disk, and what the road share of the mask alone says."""
-    every = pd.read_parquet(model / "folds.parquet")
-    table = every.query("split == 'spatial'")
-    said = table.pivot(index="key", columns="model", values="output")
-    about = table.drop_duplicates("key").set_index("key").loc[said.index]
-    tiles = dataset.tiles().set_index("tile_id").loc[said.index]
-    rows, cols = tiles["row"].to_numpy(), tiles["col"].to_numpy()
-    row, col = dataset.grid.y0 + rows, dataset.grid.x0 + cols
-    label, fold = about["label"].to_numpy(float), about["fold"].to_numpy()
-    reader = dataset.reader("aerial")
-    share = np.array([(reader.read(r, c)[0] > 127).mean() for r, c in zip(rows, cols, strict=True)])
-    area_km2 = dataset.grid.area_km2(rows, cols)
-    examples = _of_labels(said.index.to_numpy(object), label, area_km2, row, col)
-    folds = Folds(fold, int(fold.max()) + 1, row, col, BUFFER_TILES)
-    outputs = {str(name): said[name].to_numpy(float) for name in said}
-    outputs[MASK] = number_out_of_fold(share * area_km2, examples, folds, Task())[:, 0]
-    block = block_of(row, col, block_tiles(BLOCK_M, dataset.grid.cell_m))
-    random = {
-        str(name): _auroc(of["label"].to_numpy(float), of["output"].to_numpy(float))
-        for name, of in every.query("split == 'random'").groupby("model")
+def found(model: Model, dataset: Dataset) -> Found:
+    """What is in a model, and what the road share of the mask says on the same folds."""
+    splits = {
+        split: outcomes_of(
+            model.out_of_fold, split, model.architecture.task, counts_from(model.provenance["label"])
+        )
+        for split in ("spatial", "random")
     }
-    return Judged(label, fold, block, outputs, random)
+    buffers = {"spatial": model.provenance["buffer_tiles"], "random": 0}
+    share = mask_share(dataset, splits["spatial"][0])
+    alone = {
+        split: (of, OutOfFold(said.fold, {ROAD: said.outputs[ROAD], MASK: by_share(share, of, said, buffer)}))
+        for (split, (of, said)), buffer in zip(splits.items(), buffers.values(), strict=True)
+    }
+    ceilings = {split: of[FUSED]["ceiling_auroc"] for split, of in model.metrics.items()}
+    return with_mask(model, splits["spatial"], alone["spatial"][1], judged(alone, ceilings, MASK, SEED))
 
 
-def lines(name: str, found: Judged) -> Iterator[str]:
-    """One label's table in Markdown."""
-    blocks = len(np.unique(found.block))
-    yield f"\n### {name}: {len(found.label)} tiles in {blocks} blocks, {found.label.mean():.1%} high risk\n"
-    yield "| model | AUROC (95 % interval) | within folds | random folds |\n|---|---|---|---|"
-    for model in sorted(found.outputs, key=_place):
-        scores = [
-            str(_there(interval(measure, found.label, found.outputs[model], found.block, seed=0)))
-            for measure in found.measures.values()
+def with_mask(model: Model, spatial: tuple[Outcomes, OutOfFold], alone: OutOfFold, mask: Judged) -> Found:
+    """The model's scores and the mask's side by side."""
+    outcomes, said = spatial
+    metrics = {split: {**of, MASK: mask.metrics[split][MASK]} for split, of in model.metrics.items()}
+    own, its = model.evaluation, mask.evaluation
+    evaluation = replace(
+        own,
+        intervals={split: {**of, MASK: its.intervals[split][MASK]} for split, of in own.intervals.items()},
+        road_to_ceiling={
+            split: {**of, MASK: its.road_to_ceiling[split][MASK]} for split, of in own.road_to_ceiling.items()
+        },
+    )
+    return Found(
+        outcomes, OutOfFold(said.fold, {**said.outputs, MASK: alone.outputs[MASK]}), metrics, evaluation
+    )
+
+
+def mask_share(dataset: Dataset, outcomes: Outcomes) -> FloatArray:
+    """(N,) share of each tile that its mask calls road."""
+    if outcomes.row is None or outcomes.col is None:
+        raise ValueError("tiles of a dataset have places")
+    reader, grid = dataset.reader("aerial"), dataset.grid
+    places = zip(outcomes.row - grid.y0, outcomes.col - grid.x0, strict=True)
+    return np.array([(reader.read(row, col)[0] > 127).mean() for row, col in places])
+
+
+def by_share(share: FloatArray, outcomes: Outcomes, said: OutOfFold, buffer: int) -> FloatArray:
+    """(N, 1) logits from the share alone, as `road_length` says them from metres of road."""
+    folds = Folds(said.fold, int(said.fold.max()) + 1, outcomes.row, outcomes.col, buffer)
+    return number_out_of_fold(share * outcomes.area_km2, bare(outcomes), folds, outcomes.task)
+
+
+def bare(outcomes: Outcomes) -> Examples:
+    """Tiles of which nothing is known but label, area and place."""
+    n = len(outcomes)
+    nothing, none, picture = np.empty((n, 0)), np.empty((n, 0), object), np.empty((n, 0), np.int64)
+    label, area_km2 = outcomes.label, outcomes.area_km2
+    return Examples(
+        key=outcomes.key,
+        label=label,
+        facts=nothing,
+        columns=(),
+        texts=none,
+        text_columns=(),
+        area_km2=area_km2,
+        views=(),
+        pictures=(),
+        picture=picture,
+        row=outcomes.row,
+        col=outcomes.col,
+        exposure=np.ones(n),
+    )
+
+
+def lines(name: str, model: Model, of: Found, rule: str) -> Iterator[str]:
+    """One label in Markdown.
+
+    Parameters
+    ----------
+    rule : what blocks would be if none were asked for.
+    """
+    blocks = 0 if of.outcomes.block is None else len(np.unique(of.outcomes.block))
+    share = of.outcomes.label.mean()
+    yield f"\n### {name}: {len(of.outcomes):,} tiles in {blocks} blocks, {share:.1%} high risk\n"
+    yield from table(of)
+    yield "\n| paired difference | AUROC (95 % interval) |\n|---|---|"
+    pairs = [(one.a, one.b) for one in of.evaluation.differences if one.tiles == "all"]
+    others = [(FACTS, "boosting"), (FACTS, "logistic"), (MASK, ROAD), ("image", MASK)]
+    first = [(one.a, one.b) for one in of.promised()]
+    for one in of.differences(list(dict.fromkeys([*first, *pairs, *others]))):
+        yield f"| {one.a} - {one.b}{' (promised)' if (one.a, one.b) in first else ''} | {told(one)} |"
+    yield f"\n- {of.evaluation.picture}"
+    yield from (f"- LEAK? {finding.text}" for finding in of.evaluation.findings if finding.leak)
+    yield from (f"- {note}" for note in model.provenance["notes"])
+    yield f"- folds: {of.evaluation.folds.rule if of.evaluation.folds else ''}"
+    yield f"- the rule alone: {rule}"
+
+
+def table(of: Found) -> Iterator[str]:
+    """Every model's scores, and the ceiling."""
+    spatial, random = of.metrics["spatial"], of.metrics["random"]
+    ends, ways = of.evaluation.intervals["spatial"], of.evaluation.road_to_ceiling["spatial"]
+    yield (
+        "| model | AUROC (95 % interval) | within folds (95 % interval) | AP | Brier | calibrated Brier / ECE "
+        "| crashes in 10 % of area / road | road to ceiling | AUROC in random folds |"
+    )
+    yield f"|{'---|' * 9}"
+    for model in sorted(spatial, key=ORDER.index):
+        its = spatial[model]
+        scored = [
+            f"{its[metric]:.3f} ({ends[model][metric][0]:.3f} to {ends[model][metric][1]:.3f})"
+            for metric in ("auroc", "auroc_fold_mean")
         ]
-        chance = f"{found.random[model]:.3f}" if model in found.random else ""
-        yield f"| {model} | {' | '.join(scores)} | {chance} |"
-    yield "\n| paired difference | AUROC (95 % interval) | within folds |\n|---|---|---|"
-    for a, b in differences(found):
-        scores = [str(found.difference(a, b, measure)) for measure in found.measures.values()]
-        yield f"| {a} - {b} | {' | '.join(scores)} |"
+        way = f"{ways[model]:.0%}" if model in ways else ""
+        cells = [
+            model,
+            *scored,
+            f"{its['auprc']:.3f}",
+            f"{its['brier']:.3f}",
+            f"{its['brier_calibrated']:.3f} / {its['ece_calibrated']:.3f}",
+            f"{its['hit_rate_10']:.3f} / {its['hit_rate_10_road']:.3f}",
+            way,
+            f"{random[model]['auroc']:.3f}",
+        ]
+        yield f"| {' | '.join(cells)} |"
+    ceilings = [f"{scores[FUSED]['ceiling_auroc']:.3f}" for scores in (spatial, random)]
+    yield f"| ceiling | {ceilings[0]} | | | | | | | {ceilings[1]} |"
 
 
-def differences(found: Judged) -> list[tuple[str, str]]:
-    """Pairs of models to compare: the promises first."""
-    others = tuple(name for name in ORDER if name in found.outputs and name != FUSED)
-    promised = [(FUSED, found.best(others)), (FACTS, found.best(ON_FACTS))]
-    return list(dict.fromkeys([*promised, (FUSED, FACTS), (FUSED, "boosting"), ("image", MASK)]))
-
-
-def broken(found: Judged) -> list[str]:
-    """Promises that do not hold: differences wholly under 0."""
-    return [
-        f"{a} is below {b}"
-        for a, b in differences(found)[:2]
-        if found.difference(a, b, weighted_auroc).high < 0
-    ]
-
-
-def _of_labels(
-    key: np.ndarray, label: FloatArray, area_km2: FloatArray, row: IntArray, col: IntArray
-) -> Examples:
-    n = len(key)
-    nothing, none = np.empty((n, 0)), np.empty((n, 0), object)
-    picture = np.empty((n, 0), np.int64)
-    return Examples(key, label, nothing, (), none, (), area_km2, (), (), picture, row, col, np.ones(n))
-
-
-def _auroc(label: FloatArray, output: FloatArray) -> float:
-    return float(weighted_auroc(label, output, np.ones((1, len(label))))[0])
-
-
-def _there(found: Interval | None) -> Interval:
-    if found is None:
+def told(one: Difference) -> str:
+    """As `+0.021 (0.008 to 0.034)`."""
+    if one.low is None or one.high is None:
         raise SystemExit("fewer than 20 blocks have a label: the data is not whole")
-    return found
+    return f"{one.value:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
 
 
-def _place(name: str) -> tuple[int, str]:
-    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
+def ruled(dataset: Dataset, settings: TrainSettings) -> str:
+    """The blocks that `train` would choose by itself."""
+    settings = resolved(replace(settings, block_m=None))
+    try:
+        held = gathered([tiles_of_dataset(dataset, settings.views)], settings).holding_out
+    except ModelError as error:
+        return str(error)
+    if held is None:
+        raise ValueError("tiles of a dataset have places")
+    plan = held.plan
+    counts = f"{plan.blocks} blocks, {plan.blocks_with_positives} of them with high risk"
+    return "; ".join((plan.rule, counts, *plan.told))
 
 
 def main() -> None:
     """Tile once; train and judge for each label."""
+    begun = time.monotonic()
     failed: list[str] = []
     with TemporaryDirectory() as scratch:
         dataset = tile(read_region(REGION), Path(scratch) / "boston").dataset
+        print(f"tiled in {time.monotonic() - begun:.0f} s", flush=True)
         for number, (name, settings) in enumerate(LABELS.items()):
             started = time.monotonic()
-            model = train(dataset.path, Path(scratch) / f"model-{number}", settings).path
-            found = judged(dataset, model)
-            print(*lines(name, found), sep="\n", flush=True)
-            print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
-            failed += [f"{name}: {what}" for what in broken(found)]
+            model = train(dataset.path, Path(scratch) / f"model-{number}", settings).model
+            trained_s = time.monotonic() - started
+            of = found(model, dataset)
+            print(*lines(name, model, of, ruled(dataset, settings)), sep="\n")
+            print(f"- trained in {trained_s:.0f} s", flush=True)
+            failed += [
+                f"{name}: {one.a} is below {one.b}"
+                for one in of.promised()
+                if one.high is not None and one.high < 0
+            ]
+    print(f"\nall in {(time.monotonic() - begun) / 60:.1f} minutes")
     if failed:
         raise SystemExit("; ".join(failed))
 

@@ -10,7 +10,7 @@ from roadrisk.grid import FloatArray
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.facts.scaling import density_of
 
-MOST_CATEGORIES = 200  # trees of scikit-learn take 255 at most
+MOST_CATEGORIES = 60  # each has a bin of a tree
 
 
 def densities(examples: Examples) -> FloatArray:

@@ -11,27 +11,36 @@ where another program keeps them waiting.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from roadrisk.errors import ModelError
-from roadrisk.grid import FloatArray
+from roadrisk.grid import FloatArray, IntArray
 from roadrisk.learning.baselines.boosting import GROWTHS, L2, LEAVES, RATE, TREES, boosted_outputs
+from roadrisk.learning.baselines.pictured import PARTS, boosted_with_pictures, has_features
 from roadrisk.learning.baselines.regression import PENALTIES, base_rate, number_outputs, regressed_outputs
+from roadrisk.learning.baselines.spf import SpfFacts, spf_out_of_fold
+from roadrisk.learning.baselines.stacking import Member, stacked, told_of_stack, unstackable
+from roadrisk.learning.baselines.tuning import INNER_FOLDS, Learner, Sample, Tuned, chosen, inner_of, or_words
 from roadrisk.learning.examples import Examples
-from roadrisk.learning.folds import BLOCK_TILES, Folds, inner_folds
+from roadrisk.learning.folds import BLOCK_TILES, Folds
 from roadrisk.learning.tasks import Task
 from roadrisk.progress import Progress, silent
 
-INNER_FOLDS = 3
-HIGH_SHARE = 0.2
-
-# training rows, rows to say, choices -> (n, K) of those rows for each choice
-Learner = Callable[[Task, Examples, Examples, Sequence[Any]], list[FloatArray]]
+NAMES = (
+    "base_rate",
+    "road_length",
+    "logistic",
+    "regression",
+    "spf",
+    "spf_length",
+    "boosting",
+    "boosting_with_image",
+    "stack",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +57,37 @@ class Baselines:
     told: tuple[str, ...]
 
 
-class _Tuned(NamedTuple):
-    """A learner, and what it can choose from; the middle stands where nothing can be compared."""
+@dataclass(frozen=True, eq=False)
+class KnownAmounts:
+    """What is known of N tiles besides their facts; None where nothing is.
 
-    name: str
-    learner: Learner
-    choices: tuple[Any, ...]
-    grid: str
+    Parameters
+    ----------
+    road_m : (N,) metres of road, NaN where unknown.
+    events : (N,) of the label window.
+    threshold : events from which a tile is of the riskiest class, where classes are cut from counts.
+    aadt : (N,) vehicles a day, NaN where unknown; None where volumes are of too little of the road.
+    features : (N, D) of a frozen encoder, NaN in rows of tiles without a picture.
+    """
+
+    road_m: FloatArray | None = None
+    events: FloatArray | None = None
+    threshold: float | None = None
+    aadt: FloatArray | None = None
+    features: FloatArray | None = None
+
+    def taken(self, rows: IntArray) -> KnownAmounts:
+        """These rows in this order."""
+        threshold = self.threshold
+        arrays = {
+            name: None if values is None else values[rows]
+            for name, values in vars(self).items()
+            if name != "threshold"
+        }
+        return KnownAmounts(threshold=threshold, **arrays)
+
+
+NOTHING_KNOWN = KnownAmounts()
 
 
 def baselines_out_of_fold(
@@ -62,40 +95,41 @@ def baselines_out_of_fold(
     folds: Folds,
     task: Task,
     seed: int,
-    road_m: FloatArray | None = None,
+    known: KnownAmounts = NOTHING_KNOWN,
     block: int = BLOCK_TILES,
     progress: Progress = silent,
 ) -> Baselines:
-    """`base_rate`, `road_length`, `logistic` (`regression` of other tasks) and `boosting`.
+    """Every baseline of the first question, what a place never seen is like; none knows past events.
 
-    `base_rate` knows the training labels alone; `road_length` one number; `logistic` is a logistic regression
-    on the logarithms of the facts, of counts a Poisson and of values a ridge regression; `boosting` is
-    scikit-learn's histogram gradient boosting.
+    - `base_rate` knows the training labels alone; `road_length` one number.
+    - `logistic` (`regression` of other tasks): a logistic regression on the logarithms of the facts, of
+      counts a negative binomial and of values a ridge regression.
+    - `spf` or, without volumes, `spf_length`: a safety performance function.
+    - `boosting`: scikit-learn's histogram gradient boosting on the facts; `boosting_with_image` on the
+      principal components of a frozen encoder's features besides.
+    - `stack`: the regression, boosting and a linear probe on frozen features, joined inside the training
+      folds.
 
     Parameters
     ----------
     examples : all with a label.
     folds : of the same rows.
-    road_m : (N,) metres of road, NaN where unknown; None where no road is known.
+    known : of the same rows.
     block : side of the blocks of inner folds [tiles].
     """
     order = np.argsort(examples.key, kind="stable")
-    examples, folds = examples.taken(order), folds.taken(order)
-    back = np.argsort(order)
-    outputs: dict[str, FloatArray] = {"base_rate": _base_rates(examples, folds, task)}
-    told: list[str] = []
+    examples, folds, known = examples.taken(order), folds.taken(order), known.taken(order)
     with threadpool_limits(limits=1):
-        if road_m is None or len(np.unique(road_m[np.isfinite(road_m)])) < 2:
-            told.append("road_length is not there: no lengths of road are known that differ")
-        else:
-            outputs["road_length"] = _of_number(road_m[order], examples, folds, task)
-        if examples.columns or examples.text_columns:
-            found, notes = _tuned_out_of_fold(_tuned(task), examples, folds, task, seed, block, progress)
-            outputs |= found
-            told += notes
-        else:
-            told.append(f"{_tuned(task)[0].name} and boosting are not there: there are no facts")
-    return Baselines({name: said[back] for name, said in outputs.items()}, tuple(told))
+        parts = [
+            Baselines({"base_rate": _base_rates(examples, folds, task)}, ()),
+            _road_length(known.road_m, examples, folds, task),
+            _spf(known, examples, folds, task),
+            _learned(known.features, examples, folds, task, seed, block, progress),
+        ]
+    outputs = {name: said for part in parts for name, said in part.outputs.items()}
+    told = tuple(line for part in parts for line in part.told)
+    back = np.argsort(order)
+    return Baselines({name: outputs[name][back] for name in NAMES if name in outputs}, told)
 
 
 def number_out_of_fold(amount: FloatArray, examples: Examples, folds: Folds, task: Task) -> FloatArray:
@@ -113,21 +147,6 @@ def number_out_of_fold(amount: FloatArray, examples: Examples, folds: Folds, tas
     return said
 
 
-def _tuned(task: Task) -> tuple[_Tuned, ...]:
-    linear = "logistic" if task.kind == "class" else "regression"
-    leaves, l2, trees = (_or(values) for values in (LEAVES, L2, TREES))
-    grown = f"{trees} trees of {leaves} leaves, rate {RATE:g}, l2 {l2}"
-    return (
-        _Tuned(linear, regressed_outputs, PENALTIES, f"a penalty of {_or(PENALTIES)}"),
-        _Tuned("boosting", boosted_outputs, GROWTHS, grown),
-    )
-
-
-def _or(values: Sequence[float]) -> str:
-    *others, last = (f"{value:g}" for value in values)
-    return f"{', '.join(others)} or {last}"
-
-
 def _base_rates(examples: Examples, folds: Folds, task: Task) -> FloatArray:
     said = np.empty((len(examples), task.outputs))
     for k in range(folds.count):
@@ -135,6 +154,12 @@ def _base_rates(examples: Examples, folds: Folds, task: Task) -> FloatArray:
         exposure = examples.exposure
         said[test] = base_rate(task, examples.label[train], exposure[train], exposure[test])
     return said
+
+
+def _road_length(road_m: FloatArray | None, examples: Examples, folds: Folds, task: Task) -> Baselines:
+    if road_m is None or len(np.unique(road_m[np.isfinite(road_m)])) < 2:
+        return Baselines({}, ("road_length is not there: no lengths of road are known that differ",))
+    return Baselines({"road_length": _of_number(road_m, examples, folds, task)}, ())
 
 
 def _of_number(amount: FloatArray, examples: Examples, folds: Folds, task: Task) -> FloatArray:
@@ -146,66 +171,94 @@ def _of_number(amount: FloatArray, examples: Examples, folds: Folds, task: Task)
     return said
 
 
-def _tuned_out_of_fold(
-    tuned: Sequence[_Tuned],
+def _spf(amounts: KnownAmounts, examples: Examples, folds: Folds, task: Task) -> Baselines:
+    """A safety performance function, by volume where enough of the road has one."""
+    facts = None if amounts.road_m is None else SpfFacts(amounts.road_m, amounts.aadt)
+    # a class without events has no threshold either, which is said
+    events = examples.label if amounts.events is None else amounts.events
+    threshold = None if amounts.events is None else amounts.threshold
+    found = spf_out_of_fold(examples, folds, task, events, threshold, facts)
+    outputs = {} if found.outputs is None else {found.name: found.outputs}
+    return Baselines(outputs, found.told)
+
+
+def _learned(
+    features: FloatArray | None,
     examples: Examples,
     folds: Folds,
     task: Task,
     seed: int,
     block: int,
     progress: Progress,
-) -> tuple[dict[str, FloatArray], list[str]]:
-    outputs = {one.name: np.empty((len(examples), task.outputs)) for one in tuned}
-    told = [f"{one.name}: by least loss in {INNER_FOLDS} inner folds, of {one.grid}" for one in tuned]
-    for k in range(folds.count):
-        train, test = examples.taken(folds.train_rows(k)), folds.test_rows(k)
-        inner = _inner(train, task, seed, block, folds.buffer)
-        for step, (name, learner, choices, _) in enumerate(tuned):
-            choice, note = _chosen(learner, choices, train, task, inner)
-            [outputs[name][test]] = learner(task, train, examples.taken(test), [choice])
-            told.append(f"{name}, fold {k + 1}: {choice}{note}")
-            progress("baselines", k * len(tuned) + step + 1, folds.count * len(tuned), name)
-    return outputs, told
+) -> Baselines:
+    """What is tuned in inner folds, and what joins it."""
+    tuned, told = _tuned(task), list[str]()
+    if not examples.columns and not examples.text_columns:
+        names = ", ".join(one.name for one in tuned)
+        return Baselines({}, (f"{names} and stack are not there: there are no facts",))
+    sample = Sample(examples, np.empty((len(examples), 0)) if features is None else features)
+    pictured = bool(has_features(sample.features).any())
+    if not pictured:
+        tuned = tuned[:2]
+        told.append("boosting_with_image is not there: there are no frozen features of pictures")
+    rows = [(folds.train_rows(k), folds.test_rows(k)) for k in range(folds.count)]
+    inner = [inner_of(examples.taken(train), task, seed, block, folds.buffer) for train, _ in rows]
+    why = unstackable(task, inner)
+    told += [f"{one.name}: by least loss in {INNER_FOLDS} inner folds, of {one.grid}" for one in tuned]
+    told.append(f"stack is not there: {why}" if why else told_of_stack(tuned[0].name, pictured))
+    outputs = {name: np.empty((len(examples), task.outputs)) for name in (one.name for one in tuned)}
+    if not why:
+        outputs["stack"] = np.empty((len(examples), 1))
+    for k, (train, test) in enumerate(rows):
+        found = _of_fold(tuned, sample.taken(train), sample.taken(test), task, inner[k], stack=not why)
+        for step, (name, said, note) in enumerate(found, start=1 + k * len(outputs)):
+            outputs[name][test] = said
+            told.append(f"{name}, fold {k + 1}: {note}")
+            progress("baselines", step, folds.count * len(outputs), name)
+    return Baselines(outputs, tuple(told))
 
 
-def _inner(train: Examples, task: Task, seed: int, block: int, buffer: int) -> Folds | None:
-    """Folds inside the training rows; None where these are too few."""
-    high = _high(task, train.label)
-    try:
-        return inner_folds(train.key, train.row, train.col, high, INNER_FOLDS, seed, block, buffer)
-    except ModelError:
-        return None
+def _of_fold(
+    tuned: Sequence[Tuned], train: Sample, unseen: Sample, task: Task, inner: Folds | None, stack: bool
+) -> Iterator[tuple[str, FloatArray, str]]:
+    """Name, (n, K) outputs of the unseen tiles, and what was chosen, one after the other."""
+    members: dict[str, Member] = {}
+    for one in tuned:
+        choice = chosen(one, train, task, inner)
+        [said] = one.learner(task, train, unseen, [choice.choice])
+        yield one.name, said, f"{choice.choice}{choice.note}"
+        if stack and one.learner is not boosted_with_pictures:
+            members[one.name] = Member(choice.out_of_fold, said[:, 0])
+    if stack and inner is not None:
+        joined, note = stacked(task, train, unseen, inner, members)
+        yield "stack", joined[:, None], note
 
 
-def _chosen(
-    learner: Learner, choices: Sequence[Any], train: Examples, task: Task, inner: Folds | None
-) -> tuple[Any, str]:
-    """The choice of the least loss on inner folds, and what is to be said of it."""
-    if inner is None:
-        return choices[len(choices) // 2], " (too few training tiles to choose)"
-    loss = np.zeros(len(choices))
-    for k in range(inner.count):
-        judged = train.taken(inner.test_rows(k))
-        said = learner(task, train.taken(inner.train_rows(k)), judged, choices)
-        loss += [_loss(task, outputs, judged.label) for outputs in said]
-    return choices[int(np.argmin(loss))], f" (loss {loss.min() / len(train):.4f})"
+def _tuned(task: Task) -> tuple[Tuned, ...]:
+    """The regression, boosting, and boosting that looks at pictures too."""
+    grown = f"{or_words(TREES)} trees of {or_words(LEAVES)} leaves, rate {RATE:g}, l2 {L2:g}"
+    return (
+        Tuned(
+            "logistic" if task.kind == "class" else "regression",
+            _of_facts(regressed_outputs),
+            PENALTIES,
+            f"a penalty of {or_words(PENALTIES)}",
+        ),
+        Tuned(
+            "boosting",
+            _of_facts(boosted_outputs),
+            GROWTHS,
+            grown,
+        ),
+        Tuned(
+            "boosting_with_image",
+            boosted_with_pictures,
+            GROWTHS,
+            f"{grown}, on the facts and {PARTS} principal components of frozen features",
+        ),
+    )
 
 
-def _loss(task: Task, outputs: FloatArray, label: FloatArray) -> float:
-    """Sum over tiles of the log loss, the squared error or the Poisson loss of (n, K) outputs."""
-    said = outputs[:, 0]
-    if task.kind == "value":
-        return float(((said - label) ** 2).sum())
-    if task.kind == "count":
-        return float((np.exp(said) - label * said).sum())
-    if task.outputs == 1:
-        return float(np.logaddexp(0.0, np.where(label == 1, -said, said)).sum())
-    own = outputs[np.arange(len(label)), label.astype(np.int64)]
-    return float((np.logaddexp.reduce(outputs, axis=1) - own).sum())
-
-
-def _high(task: Task, label: FloatArray) -> FloatArray:
-    """(N,) 1 for the riskiest class, or the top fifth; else 0."""
-    if task.kind == "class":
-        return np.asarray(label == len(task.classes) - 1, np.float64)
-    return np.asarray(label > np.quantile(label, 1 - HIGH_SHARE, method="lower"), np.float64)
+def _of_facts(learner: Callable[[Task, Examples, Examples, Sequence[Any]], list[FloatArray]]) -> Learner:
+    """The learner that looks at no pictures."""
+    return lambda task, train, unseen, choices: learner(task, train.examples, unseen.examples, choices)

@@ -57,10 +57,10 @@ def fitted(x: FloatArray, count: FloatArray, offset: FloatArray, penalty: float)
     Examples
     --------
     >>> chance = np.random.default_rng(0)
-    >>> x = chance.normal(size=(5000, 1))
+    >>> x = chance.normal(size=(20_000, 1))
     >>> mean = np.exp(0.5 + 0.8 * x[:, 0])
-    >>> count = chance.poisson(mean * chance.gamma(2.0, 0.5, 5000)).astype(float)
-    >>> found = fitted(x, count, np.zeros(5000), penalty=0.0)
+    >>> count = chance.poisson(mean * chance.gamma(2.0, 0.5, 20_000)).astype(float)
+    >>> found = fitted(x, count, np.zeros(20_000), penalty=0.0)
     >>> round(found.intercept, 1), found.coefficients.round(1).tolist(), round(found.k, 1)
     (0.5, [0.8], 0.5)
     """
@@ -81,7 +81,12 @@ def fitted(x: FloatArray, count: FloatArray, offset: FloatArray, penalty: float)
 
 
 def _likeliest(
-    design: FloatArray, count: FloatArray, offset: FloatArray, penalties: FloatArray, k: float, beta: FloatArray
+    design: FloatArray,
+    count: FloatArray,
+    offset: FloatArray,
+    penalties: FloatArray,
+    k: float,
+    beta: FloatArray,
 ) -> FloatArray:
     """(1 + D,) coefficients under which counts are likeliest for this k, by Newton steps that only go down.
 

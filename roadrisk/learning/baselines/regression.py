@@ -1,14 +1,15 @@
-"""Regressions on logarithms of facts: logistic for classes, Poisson for counts, ridge for values."""
+"""Regressions on logarithms of facts: of classes logistic, of counts negative binomial, of values ridge."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from roadrisk.grid import FloatArray
 from roadrisk.learning.baselines.densities import densities, learned_codes
+from roadrisk.learning.baselines.negative_binomial import fitted
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.tasks import Task
 
@@ -28,11 +29,15 @@ def regressed_outputs(
     Numbers enter as sign(x) log(1 + |x|), standardised, with a flag where missing; texts as one-hot columns.
     """
     codes = learned_codes(train)
-    design = _learned_design(densities(train))
-    values = codes(train)
+    numbers, values = densities(train), codes(train)
+    design = _learned_design(numbers)
     kinds = [np.unique(column[~np.isnan(column)]) for column in values.T]
-    seen = np.hstack([design(densities(train)), _one_hot(values, kinds)])
+    seen = np.hstack([design(numbers), _one_hot(values, kinds)])
     asked = np.hstack([design(densities(unseen)), _one_hot(codes(unseen), kinds)])
+    if task.kind == "count":
+        offset, asked_offset = np.log(train.exposure), np.log(unseen.exposure)
+        found = (fitted(seen, train.label, offset, penalty) for penalty in penalties)
+        return [one.log_mean(asked, asked_offset)[:, None] for one in found]
     return [
         linear_outputs(task, seen, train.label, train.exposure, asked, unseen.exposure, penalty)
         for penalty in penalties
@@ -82,12 +87,14 @@ def linear_outputs(
     unseen: FloatArray,
     unseen_exposure: FloatArray,
     penalty: float,
+    solver: Mapping[str, Any] = NEWTON,
 ) -> FloatArray:
-    """(n, K) outputs of a regression with a penalty on squared coefficients.
+    """(n, K) outputs of a logistic, Poisson or ridge regression with a penalty on squared coefficients.
 
     Parameters
     ----------
     x, unseen : (N, D) and (n, D) standardised.
+    solver : options of scikit-learn's logistic and Poisson regression.
     """
     from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 
@@ -98,11 +105,11 @@ def linear_outputs(
         return np.asarray(ridge.predict(unseen), np.float64)[:, None]
     if task.kind == "count":
         # its loss is a mean over exposure
-        poisson = PoissonRegressor(alpha=penalty / exposure.sum(), **NEWTON)
+        poisson = PoissonRegressor(alpha=penalty / exposure.sum(), **solver)
         poisson.fit(x, label / exposure, sample_weight=exposure)
         rate = unseen @ poisson.coef_ + poisson.intercept_
         return np.asarray(rate + np.log(unseen_exposure), np.float64)[:, None]
-    logistic = LogisticRegression(C=1 / penalty, **NEWTON).fit(x, label)
+    logistic = LogisticRegression(C=1 / penalty, **solver).fit(x, label)
     return class_outputs(task, logistic, unseen, len(label))
 
 
@@ -142,8 +149,12 @@ def _learned_design(train: FloatArray) -> Design:
     # facts of one source are missing together: one flag for all of them
     flags = sorted({known[:, j].tobytes(): j for j in reversed(partly)}.values())
 
+    # beyond what training tiles have, a line of logarithms soon says more events than there are people
+    low = np.array([logs[known[:, j], j].min() for j in kept])
+    high = np.array([logs[known[:, j], j].max() for j in kept])
+
     def design(values: FloatArray) -> FloatArray:
-        scaled = (_log(values)[:, kept] - mean) / std
+        scaled = (_log(values)[:, kept].clip(low, high) - mean) / std
         return np.hstack([np.nan_to_num(scaled), np.isnan(values[:, flags]).astype(np.float64)])
 
     return design

@@ -105,9 +105,14 @@ def asked_for(facts: tuple[Column, ...], columns: tuple[Column, ...], label: Lab
     return {fact.name: f"asked for: {reasons[fact.name]}" for fact in facts if fact.name in reasons}
 
 
+def sources_behind(label: Label, columns: tuple[Column, ...]) -> set[str | None]:
+    """The sources, and the columns, that a label was made from."""
+    return {column.source for column in _behind(label, {c.name: c for c in columns})}
+
+
 def _reasons(columns: tuple[Column, ...], label: Label) -> dict[str, str]:
     """Why a column that could be a fact is none unless asked for."""
-    sources = {column.source for column in _behind(label, {c.name: c for c in columns})}
+    sources = sources_behind(label, columns)
     reasons = {}
     for column in columns:
         if column.role == "feature" and column.source is not None and column.source in sources:

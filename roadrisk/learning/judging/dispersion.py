@@ -34,10 +34,13 @@ class Dispersion:
     form : the same everywhere; inverse to the length of road, as in FHWA-HRT-17-070; or inverse to the mean,
         so that the variance is proportional to it.
     k : of any tile; of a tile with 1 km of road; or of one where one event is expected. 0 is a Poisson.
+    lasting : share of k that stays with a place from one period to the next, as
+        `empirical_bayes.lasting_share` finds it from two; 1 where one alone is known.
     """
 
     form: DispersionForm = "k"
     k: Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)] = 0.0
+    lasting: Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1)] = 1.0
 
     def of(self, mean: ArrayLike, length_m: FloatArray | None = None) -> FloatArray:
         """(N,) k of each tile.

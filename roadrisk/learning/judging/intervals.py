@@ -9,19 +9,32 @@ Bootstrap, chapters 8 and 13. What is drawn is places; the models stay as they w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from roadrisk.grid import FloatArray, IntArray
+from roadrisk.learning.judging.measures import each_deviance, ranked_by
+from roadrisk.learning.judging.outcomes import Outcomes
+from roadrisk.learning.judging.predictions import OutOfFold
+from roadrisk.learning.judging.weighted import (
+    WeightedMeasure,
+    auroc_within,
+    hit_rate_within,
+    mean_of,
+    weighted_auprc,
+    weighted_auroc,
+    weighted_rmse,
+    weighted_spearman,
+)
+from roadrisk.learning.tasks import prediction
 
 FEWEST_BLOCKS = 20
 DEFINED_SHARE = 0.9
+LEVEL = 0.95
 TILES_AT_ONCE = 1_000_000
-
-# label (N,), score (N,), weights (S, N) -> (S,)
-WeightedMeasure = Callable[[FloatArray, FloatArray, FloatArray], FloatArray]
 
 
 @dataclass(frozen=True)
@@ -40,55 +53,119 @@ class Interval:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
+class Measured(NamedTuple):
+    """A measure, what it compares, and whether that is the order of tiles or what is predicted of them.
+
+    Parameters
+    ----------
+    observed : (N,).
+    by_order : logits order classes, since probabilities near 1 may tie.
+    """
+
+    measure: WeightedMeasure
+    observed: FloatArray
+    by_order: bool
+
+
 def interval(
     measure: WeightedMeasure,
-    label: FloatArray,
+    observed: FloatArray,
     score: FloatArray,
     block: IntArray,
     seed: int,
     samples: int = 1000,
-    level: float = 0.95,
+    level: float = LEVEL,
+    less: FloatArray | None = None,
 ) -> Interval | None:
-    """The interval of one model's score.
+    """The interval of one model's score, or of how far it is above another's.
 
     Parameters
     ----------
-    label, score : (N,).
+    observed, score : (N,).
     block : (N,) number of each tile's block.
     samples : draws of blocks.
     level : chance that an interval made this way holds the truth.
+    less : (N,) of another model, whose score on the same draws is taken off.
 
     Returns
     -------
     None with fewer than 20 blocks, and where the measure is not defined on most draws.
     """
-    return _interval(lambda weights: measure(label, score, weights), block, seed, samples, level)
+    if len(np.unique(block)) < FEWEST_BLOCKS:
+        return None
+    scores = {"it": score} | ({} if less is None else {"less": less})
+    once = np.ones((1, len(block)))
+    values = {name: float(measure(observed, of, once)[0]) for name, of in scores.items()}
+    draws = bootstrapped(measure, observed, scores, block, seed, samples)
+    value = values["it"] - values.get("less", 0.0)
+    ends = middle(draws["it"] - draws.get("less", np.zeros(samples)), level)
+    return Interval(value, *ends) if ends and math.isfinite(value) else None
 
 
-def difference_interval(
+def bootstrapped(
     measure: WeightedMeasure,
-    label: FloatArray,
-    a: FloatArray,
-    b: FloatArray,
+    observed: FloatArray,
+    scores: Mapping[str, FloatArray],
     block: IntArray,
     seed: int,
     samples: int = 1000,
-    level: float = 0.95,
-) -> Interval | None:
-    """The interval of the score of `a` less that of `b`, both on the same draws.
+) -> dict[str, FloatArray]:
+    """By model, (samples,) its score on each draw of blocks: the same draws for all.
 
     Parameters
     ----------
-    label, a, b : (N,); the scores of two models.
-    block, samples, level : as of `interval`.
+    observed : (N,).
+    scores : by model, (N,).
+    block : (N,) number of each tile's block.
+    """
+    values: dict[str, list[FloatArray]] = {name: [] for name in scores}
+    for weights in _drawn(block, seed, samples):
+        for name, score in scores.items():
+            values[name].append(measure(observed, score, weights))
+    return {name: np.concatenate(parts) for name, parts in values.items()}
+
+
+def middle(draws: FloatArray, level: float = LEVEL) -> tuple[float, float] | None:
+    """The ends between which `level` of the draws lie; None where too many are not defined.
+
+    >>> middle(np.arange(101.0), 0.5)
+    (25.0, 75.0)
+    """
+    defined = draws[np.isfinite(draws)]
+    if len(defined) < DEFINED_SHARE * len(draws):
+        return None
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def measure_intervals(
+    outcomes: Outcomes, found: OutOfFold, seed: int, samples: int = 1000
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """By model and metric, the ends of the 95 % interval, all on the same draws of blocks.
+
+    Parameters
+    ----------
+    samples : draws of blocks.
 
     Returns
     -------
-    As of `interval`.
+    Nothing with fewer than 20 blocks or where tiles have no place; and nothing of a metric that is not
+    defined on most draws.
     """
-    return _interval(
-        lambda weights: measure(label, a, weights) - measure(label, b, weights), block, seed, samples, level
-    )
+    block = outcomes.block
+    if block is None or len(np.unique(block)) < FEWEST_BLOCKS:
+        return {}
+    task = outcomes.task
+    order = {name: ranked_by(task, said) for name, said in found.outputs.items()}
+    predicted = {name: prediction(task, said) for name, said in found.outputs.items()}
+    intervals: dict[str, dict[str, tuple[float, float]]] = {model: {} for model in found.outputs}
+    for metric, (measure, observed, by_order) in _measured(outcomes, found.fold).items():
+        scores = order if by_order else predicted
+        for model, draws in bootstrapped(measure, observed, scores, block, seed, samples).items():
+            ends = middle(draws)
+            if ends:
+                intervals[model][metric] = ends
+    return intervals
 
 
 def block_of(row: IntArray, col: IntArray, side: int) -> IntArray:
@@ -108,71 +185,44 @@ def block_of(row: IntArray, col: IntArray, side: int) -> IntArray:
     return np.asarray(block.reshape(-1), np.int64)
 
 
-def weighted_auroc(label: FloatArray, score: FloatArray, weights: FloatArray) -> FloatArray:
-    """(S,) AUROC of tiles that count as often as their weights say, ties half; NaN without both classes.
-
-    Parameters
-    ----------
-    label : (N,) 0 or 1.
-    score : (N,) finite.
-    weights : (S, N).
-
-    Examples
-    --------
-    >>> label, score = np.array([0.0, 1.0, 1.0]), np.array([0.2, 0.2, 0.9])
-    >>> weighted_auroc(label, score, np.array([[1.0, 1.0, 1.0], [1.0, 2.0, 0.0], [0.0, 1.0, 1.0]])).tolist()
-    [0.75, 0.5, nan]
-    """
-    wins, pairs = _wins_of_pairs(label, score, weights)
-    return np.asarray(np.divide(wins, pairs, out=np.full(len(weights), math.nan), where=pairs > 0))
-
-
-def auroc_within(fold: IntArray) -> WeightedMeasure:
-    """The AUROC of pairs of tiles of the same fold: `auroc_fold_mean`, of tiles with weights.
-
-    Parameters
-    ----------
-    fold : (N,) whose model scored each tile.
-    """
-
-    def measure(label: FloatArray, score: FloatArray, weights: FloatArray) -> FloatArray:
-        inside = [fold == k for k in np.unique(fold)]
-        found = [_wins_of_pairs(label[rows], score[rows], weights[:, rows]) for rows in inside]
-        wins, pairs = np.sum(found, axis=0)
-        return np.asarray(np.divide(wins, pairs, out=np.full(len(weights), math.nan), where=pairs > 0))
-
-    return measure
+def _measured(outcomes: Outcomes, fold: IntArray) -> Mapping[str, Measured]:
+    """The metrics that get an interval."""
+    label, task = outcomes.label, outcomes.task
+    if task.kind == "class":
+        riskiest = np.asarray(label == len(task.classes) - 1, np.float64)
+        kinds = {
+            "auroc": Measured(weighted_auroc, riskiest, True),
+            "auroc_fold_mean": Measured(auroc_within(fold), riskiest, True),
+            "auprc": Measured(weighted_auprc, riskiest, True),
+            "brier": Measured(mean_of(_squared), riskiest, False),
+        }
+    else:
+        apart = {
+            "mae": Measured(mean_of(_apart), label, False),
+            "spearman": Measured(weighted_spearman, label, False),
+        }
+        own = {
+            "count": {"deviance": Measured(mean_of(each_deviance), label, False)},
+            "value": {"rmse": Measured(weighted_rmse, label, False)},
+        }
+        kinds = {**own[task.kind], **apart}
+    if task.kind != "value" or outcomes.events.any():
+        kinds["hit_rate_10"] = Measured(hit_rate_within(outcomes.area_km2, 10), outcomes.events, True)
+    return kinds
 
 
-def _wins_of_pairs(
-    label: FloatArray, score: FloatArray, weights: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """(S,) pairs of a positive and a negative in which the positive scores higher, ties half; (S,) pairs."""
-    order = np.argsort(score, kind="stable")
-    first_of_ties = np.flatnonzero(np.diff(score[order], prepend=-math.inf) > 0)
-    weights, high = weights[:, order], label[order] == 1
-    positives = np.add.reduceat(weights * high, first_of_ties, axis=1)
-    negatives = np.add.reduceat(weights * ~high, first_of_ties, axis=1)
-    below = np.cumsum(negatives, axis=1) - negatives / 2
-    return (positives * below).sum(axis=1), positives.sum(axis=1) * negatives.sum(axis=1)
+def _squared(observed: FloatArray, said: FloatArray) -> FloatArray:
+    return np.asarray((said - observed) ** 2)
 
 
-def _interval(
-    found: Callable[[FloatArray], FloatArray], block: IntArray, seed: int, samples: int, level: float
-) -> Interval | None:
-    """Of what is found for weights (S, N)."""
+def _apart(observed: FloatArray, said: FloatArray) -> FloatArray:
+    return np.abs(said - observed)
+
+
+def _drawn(block: IntArray, seed: int, samples: int) -> Iterator[FloatArray]:
+    """(s, N) how often each tile is drawn with its block, some draws at a time."""
     names, block = np.unique(block, return_inverse=True)
-    block = block.reshape(-1)
-    if len(names) < FEWEST_BLOCKS:
-        return None
-    # how often each block is drawn
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), samples)
     at_once = max(1, TILES_AT_ONCE // len(block))
-    starts = range(0, samples, at_once)
-    values = np.concatenate([found(drawn[i : i + at_once, block].astype(np.float64)) for i in starts])
-    defined = values[np.isfinite(values)]
-    value = float(found(np.ones((1, len(block))))[0])
-    if not math.isfinite(value) or len(defined) < DEFINED_SHARE * samples:
-        return None
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
+    for first in range(0, samples, at_once):
+        yield drawn[first : first + at_once, block.reshape(-1)].astype(np.float64)

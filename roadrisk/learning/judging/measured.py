@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from roadrisk.plain_text import TextTable
 
+Measures = Mapping[str, Any]
+Ends = Mapping[str, tuple[float, float]]
+
+CEILING = "ceiling_auroc"
 SHOWN = {
     "n": "tiles",
     "auroc": "AUROC",
-    "auroc_fold_mean": "within folds",
+    "auroc_fold_mean": "in folds",
     "auprc": "AP",
     "accuracy": "accuracy",
     "brier": "Brier",
@@ -21,29 +26,102 @@ SHOWN = {
     "spearman": "Spearman",
     "hit_rate_10": "top 10 %",
 }
+CERTAIN = ("auroc", "deviance", "rmse")  # shown with an interval, the first of each task
 
 # as `train` judges them, whatever the order in a file
-SPLITS = ("spatial", "random", "metro")
-NETWORKS = ("fused", "image", "facts", "fused_frozen", "image_frozen")
-BASELINES = ("base_rate", "road_length", "logistic", "regression", "boosting")
+SPLITS = {"spatial": "spatial", "random": "random", "temporal": "next period", "metro": "metro"}
+NETWORKS = (
+    "auto",
+    "fused",
+    "image",
+    "facts",
+    "fused_with_past",
+    "facts_with_past",
+    "fused_frozen",
+    "image_frozen",
+)
+BASELINES = (
+    "base_rate",
+    "road_length",
+    "past_counts",
+    "kernel_density",
+    "logistic",
+    "regression",
+    "spf",
+    "spf_length",
+    "empirical_bayes",
+    "boosting",
+    "boosting_with_past",
+    "boosting_with_image",
+    "stack",
+)
 
 
-def metrics_table(metrics: dict[str, dict[str, dict[str, Any]]]) -> TextTable:
-    """The measures that are there, a row a split and model.
+class Shown(NamedTuple):
+    """A column of the table: a metric, or the interval of one."""
+
+    head: str
+    metric: str
+    interval: bool = False
+
+    def cell(self, of: Measures, ends: Ends) -> str:
+        """What stands in the row of these measures and intervals."""
+        return _ends(ends.get(self.metric)) if self.interval else _number(of.get(self.metric))
+
+
+def metrics_table(
+    metrics: Mapping[str, Mapping[str, Measures]], intervals: Mapping[str, Mapping[str, Ends]] | None = None
+) -> TextTable:
+    r"""The measures that are there, a row a split and model, and last in each split its ceiling.
+
+    The ceiling is the AUROC of the best estimate of each tile's mean: what luck leaves to be known.
 
     Parameters
     ----------
     metrics : `metrics[split][model][metric]`.
+    intervals : of the same names, ends of the 95 % interval.
+
+    Examples
+    --------
+    >>> of = {"fused": {"n": 1296, "auroc": 0.823, "ceiling_auroc": 0.9}}
+    >>> ends = {"temporal": {"fused": {"auroc": (0.801, 0.845)}}}
+    >>> print(*metrics_table({"temporal": of}, ends).lines(), sep="\n")
+    how good it is on tiles it did not see
+      folds        model    tiles  AUROC       95 %
+      next period  fused    1,296  0.823  .801-.845
+      next period  ceiling         0.900
     """
-    found = [
-        (split, name, models[name])
-        for split, models in sorted(metrics.items(), key=lambda item: _place(item[0], SPLITS))
-        for name in sorted(models, key=lambda name: _place(name, NETWORKS + BASELINES))
-    ]
-    there = {key: head for key, head in SHOWN.items() if any(of.get(key) is not None for *_, of in found)}
-    rows = tuple((split, name, *(_number(of.get(key)) for key in there)) for split, name, of in found)
-    header = ("folds", "model", *there.values())
-    return TextTable("how good it is on tiles it did not see", header, rows, header[2:])
+    intervals = intervals or {}
+    columns = _columns(metrics, intervals)
+    rows: list[tuple[str, ...]] = []
+    for split in sorted(metrics, key=lambda name: _place(name, tuple(SPLITS))):
+        models, said = metrics[split], SPLITS.get(split, split)
+        for name in sorted(models, key=lambda name: _place(name, NETWORKS + BASELINES)):
+            ends = intervals.get(split, {}).get(name, {})
+            rows.append((said, name, *(column.cell(models[name], ends) for column in columns)))
+        ceilings = [of[CEILING] for of in models.values() if of.get(CEILING) is not None]
+        if ceilings and any(column.metric == "auroc" for column in columns):
+            best = {"auroc": max(ceilings)}
+            rows.append((said, "ceiling", *(column.cell(best, {}) for column in columns)))
+    header = ("folds", "model", *(column.head for column in columns))
+    return TextTable("how good it is on tiles it did not see", header, tuple(rows), header[2:])
+
+
+def _columns(
+    metrics: Mapping[str, Mapping[str, Measures]], intervals: Mapping[str, Mapping[str, Ends]]
+) -> list[Shown]:
+    """The metrics that are there, and after the first of a task its interval."""
+    measured = [of for models in metrics.values() for of in models.values()]
+    there = [key for key in SHOWN if any(of.get(key) is not None for of in measured)]
+    known = {key for models in intervals.values() for ends in models.values() for key in ends}
+    columns = []
+    for key in there:
+        # of three classes or more accuracy stands for it, that the table stays narrow
+        if key != "ece" or "accuracy" not in there:
+            columns.append(Shown(SHOWN[key], key))
+        if key in CERTAIN and key in known:
+            columns.append(Shown("95 %", key, interval=True))
+    return columns
 
 
 def _place(name: str, order: tuple[str, ...]) -> int:
@@ -55,3 +133,8 @@ def _number(value: float | int | None) -> str:
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def _ends(ends: tuple[float, float] | None) -> str:
+    """As .801-.845: without the noughts, since there are many of them."""
+    return "" if ends is None else "-".join(f"{end:.3f}".removeprefix("0") for end in ends)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roadrisk.grid import FloatArray, IntArray
+from roadrisk.learning.judging.outcomes import Outcomes
 from roadrisk.learning.tasks import Task, prediction, probabilities
 
 AREA_PERCENTS = (1, 5, 10, 20)
@@ -51,7 +52,7 @@ def auroc_fold_mean(label: FloatArray, score: FloatArray, fold: IntArray) -> flo
 
 def auprc(label: FloatArray, score: FloatArray) -> float:
     """Average precision: the mean of precision over steps of recall; NaN without positives."""
-    hits, tiles = _tie_groups(score, label, np.ones(len(score)))
+    hits, tiles = sums_of_ties(score, label, np.ones(len(score)))
     if hits.sum() == 0:
         return math.nan
     precision = np.cumsum(hits) / np.cumsum(tiles)
@@ -65,15 +66,22 @@ def brier(label: FloatArray, chance: FloatArray) -> float:
 
 def ece(label: FloatArray, chance: FloatArray, bins: int = CALIBRATION_BINS) -> float:
     """Expected calibration error: mean distance of probability and outcome in bins of equal count."""
-    order = np.argsort(chance, kind="stable")
-    _, group, tiles = np.unique(chance[order], return_inverse=True, return_counts=True)
-    positives = np.bincount(group, weights=label[order])
-    evened = (positives / tiles)[group]  # tiles that tie share their outcome, wherever a bin ends
-    total = 0.0
-    for members in np.array_split(np.arange(len(order)), bins):
-        if len(members):
-            total += abs(float((chance[order][members] - evened[members]).sum()))
-    return total / len(order)
+    made = bins_of_equal_count(label, chance, bins)
+    return sum(n * abs(predicted - observed) for n, predicted, observed in made) / len(label)
+
+
+def bins_of_equal_count(
+    observed: FloatArray, predicted: FloatArray, bins: int
+) -> list[tuple[int, float, float]]:
+    """Of each bin, lowest first: its tiles, their mean prediction and what was observed on average.
+
+    Tiles that tie share what was observed of them, wherever a bin ends. No bin is empty.
+    """
+    order = np.argsort(predicted, kind="stable")
+    _, group, tiles = np.unique(predicted[order], return_inverse=True, return_counts=True)
+    evened = (np.bincount(group, weights=observed[order]) / tiles)[group]
+    parts = np.array_split(np.arange(len(order)), min(bins, len(order)))
+    return [(len(part), float(predicted[order][part].mean()), float(evened[part].mean())) for part in parts]
 
 
 def hit_rate(events: FloatArray, score: FloatArray, area: FloatArray, percent: float) -> float:
@@ -91,7 +99,7 @@ def hit_rate(events: FloatArray, score: FloatArray, area: FloatArray, percent: f
     """
     if events.sum() <= 0 or area.sum() <= 0:
         return math.nan
-    in_group, area_group = _tie_groups(score, events, area)
+    in_group, area_group = sums_of_ties(score, events, area)
     covered = np.concatenate([[0.0], np.cumsum(area_group)]) / area.sum()
     found = np.concatenate([[0.0], np.cumsum(in_group)]) / events.sum()
     return float(np.interp(percent / 100, covered, found))
@@ -107,6 +115,25 @@ def pei(events: FloatArray, score: FloatArray, area: FloatArray, percent: float)
     density = events / np.where(area > 0, area, np.nan)
     best = hit_rate(events, np.nan_to_num(density, nan=np.inf), area, percent)
     return hit_rate(events, score, area, percent) / best
+
+
+def ndcg(events: FloatArray, score: FloatArray) -> float:
+    """Normalised discounted cumulative gain (Jarvelin and Kekalainen 2002); NaN without events.
+
+    The gain of a tile is its events, and the discount of place i from 1 is log2(i + 1). Tiles that tie share
+    the discounts of their places.
+
+    >>> round(ndcg(np.array([0.0, 3.0, 1.0]), np.array([0.9, 0.5, 0.1])), 3)
+    0.659
+    """
+    if events.sum() <= 0:
+        return math.nan
+    discount = 1 / np.log2(np.arange(len(events)) + 2.0)
+    gains, tiles = sums_of_ties(score, events, np.ones(len(score)))
+    last = np.cumsum(tiles).astype(np.int64)
+    of_groups = np.diff(np.cumsum(discount)[last - 1], prepend=0.0)
+    best = np.sort(events)[::-1] @ discount
+    return float((gains / tiles) @ of_groups / best)
 
 
 def log_loss(index: FloatArray, chances: FloatArray) -> float:
@@ -128,10 +155,20 @@ def ranking(task: Task, label: FloatArray, outputs: FloatArray) -> float:
     ----------
     outputs : (N, K) as `tasks.said` gives them.
     """
-    order = outputs[:, 0] if task.outputs == 1 else prediction(task, outputs)
+    order = ranked_by(task, outputs)
     if task.kind == "class":
         return auroc(np.asarray(label == len(task.classes) - 1, np.float64), order)
     return spearman(label, order)
+
+
+def ranked_by(task: Task, outputs: FloatArray) -> FloatArray:
+    """(N,) by which tiles are ranked, higher is riskier; of two classes the logit, since probabilities tie.
+
+    Parameters
+    ----------
+    outputs : (N, K) as `tasks.said` gives them.
+    """
+    return outputs[:, 0] if task.outputs == 1 else prediction(task, outputs)
 
 
 def spearman(observed: FloatArray, predicted: FloatArray) -> float:
@@ -154,9 +191,21 @@ def deviance(count: FloatArray, expected: FloatArray) -> float:
     >>> deviance(np.array([0.0, 4.0]), np.array([1.0, 4.0]))
     1.0
     """
+    return float(np.mean(each_deviance(count, expected)))
+
+
+def each_deviance(count: FloatArray, expected: FloatArray) -> FloatArray:
+    """(N,) Poisson deviance of each tile; infinite where there are events and none can be."""
     with np.errstate(divide="ignore", invalid="ignore"):
         gained = np.where(count > 0, count * np.log(count / expected), 0.0)
-    return float(np.mean(2 * (gained - (count - expected))))
+    return np.asarray(2 * (gained - (count - expected)))
+
+
+def sums_of_ties(score: FloatArray, first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Sums of two amounts over tiles of equal score, highest score first."""
+    _, group = np.unique(-score, return_inverse=True)
+    sums = [np.bincount(group, weights=amount).astype(np.float64) for amount in (first, second)]
+    return sums[0], sums[1]
 
 
 def measures(
@@ -168,7 +217,7 @@ def measures(
     events: FloatArray,
     area_km2: FloatArray,
 ) -> dict[str, float | int | None]:
-    """Every measure of out-of-fold predictions, as `model.json` names them; None where not defined.
+    """Every measure that needs no road, as `model.json` names them; None where not defined.
 
     Parameters
     ----------
@@ -185,32 +234,57 @@ def measures(
     else:
         found = _value_measures(label, outputs[:, 0])
     if task.kind != "value" or events.any():
-        # the logit orders two classes, since probabilities near 1 may tie
-        order = outputs[:, 0] if task.outputs == 1 else prediction(task, outputs)
-        for percent in AREA_PERCENTS:
-            found[f"hit_rate_{percent}"] = hit_rate(events, order, area_km2, percent)
-            found[f"pai_{percent}"] = pai(events, order, area_km2, percent)
-            found[f"pei_{percent}"] = pei(events, order, area_km2, percent)
+        order = ranked_by(task, outputs)
+        found |= _hot_spots(events, order, area_km2, "") | {"ndcg": ndcg(events, order)}
     counts = {"n": len(label), "n_with_image": int(has_image.sum())}
     return counts | {name: value if math.isfinite(value) else None for name, value in found.items()}
+
+
+def measures_of(outcomes: Outcomes, outputs: FloatArray, fold: IntArray) -> dict[str, float | int | None]:
+    """Every measure of out-of-fold predictions, as `model.json` names them; None where not defined.
+
+    Those that end in `_road` count metres of road in place of area; tiles whose road is unknown are left out
+    of these. Of a value without events, nothing is said of events.
+
+    Parameters
+    ----------
+    outputs : (N, K) out of fold, as `tasks.said` gives them.
+    fold : (N,) that predicted each tile.
+    """
+    of, task = outcomes, outcomes.task
+    found = measures(task, of.label, outputs, fold, of.has_image, of.events, of.area_km2)
+    if task.kind != "value" or of.events.any():
+        rows = np.flatnonzero(np.isfinite(of.road_m))
+        order = ranked_by(task, outputs)
+        by_road = _hot_spots(of.events[rows], order[rows], of.road_m[rows], "_road")
+        found |= {name: value if math.isfinite(value) else None for name, value in by_road.items()}
+    return found
+
+
+def _hot_spots(events: FloatArray, order: FloatArray, area: FloatArray, end: str) -> dict[str, float]:
+    """Of the riskiest few per cent of area or road."""
+    found = {}
+    for percent in AREA_PERCENTS:
+        for name, measure in (("hit_rate", hit_rate), ("pai", pai), ("pei", pei)):
+            found[f"{name}_{percent}{end}"] = measure(events, order, area, percent)
+    return found
 
 
 def _class_measures(task: Task, label: FloatArray, outputs: FloatArray, fold: IntArray) -> dict[str, float]:
     """Of the riskiest class against the rest, and of more than two classes of all of them."""
     chances = probabilities(task, outputs)
     riskiest = np.asarray(label == len(task.classes) - 1, np.float64)
+    order = ranked_by(task, outputs)
+    of_all = {}
     if task.outputs > 1:
-        return {
+        of_all = {
             "accuracy": float(np.mean(chances.argmax(axis=1) == label)),
             "log_loss": log_loss(label, chances),
-            "auroc": auroc(riskiest, chances[:, -1]),
-            "auroc_fold_mean": auroc_fold_mean(riskiest, chances[:, -1], fold),
         }
-    logit = outputs[:, 0]
-    return {
-        "auroc": auroc(riskiest, logit),
-        "auroc_fold_mean": auroc_fold_mean(riskiest, logit, fold),
-        "auprc": auprc(riskiest, logit),
+    return of_all | {
+        "auroc": auroc(riskiest, order),
+        "auroc_fold_mean": auroc_fold_mean(riskiest, order, fold),
+        "auprc": auprc(riskiest, order),
         "brier": brier(riskiest, chances[:, -1]),
         "ece": ece(riskiest, chances[:, -1]),
     }
@@ -239,10 +313,3 @@ def _mid_ranks(values: FloatArray) -> FloatArray:
     _, group, count = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(count)
     return np.asarray((last - (count - 1) / 2)[group], np.float64)
-
-
-def _tie_groups(score: FloatArray, first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Sums of two amounts over tiles of equal score, highest score first."""
-    _, group = np.unique(-score, return_inverse=True)
-    sums = [np.bincount(group, weights=amount).astype(np.float64) for amount in (first, second)]
-    return sums[0], sums[1]

@@ -80,7 +80,7 @@
       button.append(
         element("span", shown(column.rank[tile])),
         element("span", String(column.tile_id[tile])),
-        element("span", shown(column.risk[tile])),
+        element("span", `${shown(column[data.listed][tile])}${data.listed === "risk" ? "" : ` ${data.listed}`}`),
       );
       button.addEventListener("click", () => select(tile, true));
       item.append(button);

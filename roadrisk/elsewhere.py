@@ -1,0 +1,206 @@
+"""What a model says of tiles that it did not learn from: another metro, or the same place later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roadrisk.errors import ModelError
+from roadrisk.gathering import counts_from, covered_by_all, has_a_side, road_metres
+from roadrisk.grid import FloatArray, IntArray
+from roadrisk.inputs import Tiles
+from roadrisk.learning.baselines.regression import base_rate, number_outputs
+from roadrisk.learning.examples import Examples
+from roadrisk.learning.folds import BLOCK_TILES
+from roadrisk.learning.judging.intervals import block_of
+from roadrisk.learning.judging.judged import judged
+from roadrisk.learning.judging.outcomes import Outcomes
+from roadrisk.learning.judging.predictions import OutOfFold, outcomes_of
+from roadrisk.learning.labels.label import events_of, high_risk, observed
+from roadrisk.learning.loop.devices import device_of
+from roadrisk.learning.model import Model, fold_outputs
+from roadrisk.metros import with_absent_classes
+from roadrisk.progress import Progress
+from roadrisk.scoring import check_fit, feeds_of, scored_examples
+
+METRO, LATER = "metro", "temporal"
+
+
+@dataclass(frozen=True, eq=False)
+class Elsewhere:
+    """What a model, and baselines that learned from the same tiles, say of tiles that none learned from.
+
+    Parameters
+    ----------
+    split : `metro`, or `temporal` for the same tiles later.
+    """
+
+    split: str
+    outcomes: Outcomes
+    found: OutOfFold
+    told: tuple[str, ...]
+
+
+def judged_elsewhere(model: Model, tiles: Tiles, path: Path, device: str, progress: Progress) -> Elsewhere:
+    """How good a model is on tiles that it did not learn from, and what is said of them.
+
+    Parameters
+    ----------
+    path : of the model.
+
+    Raises
+    ------
+    ModelError : tiles of another kind than the model knows, none that can be judged, or one class alone.
+    """
+    tiles = with_absent_classes(tiles, model.columns)
+    check_fit(model, tiles, path)
+    origin, task = model.provenance["label"], model.architecture.task
+    label = observed(tiles.frame, tiles.eligible, origin, task)
+    every = replace(scored_examples(model, tiles), label=label)
+    usable = np.isfinite(label) & (every.exposure > 0) & has_a_side(every, model.architecture.inputs)
+    split, kept, told = _question(model, tiles, usable)
+    rows = np.flatnonzero(kept)
+    _check_judgeable(label[rows], tiles, origin)
+    examples, at = every.taken(rows), device_of(device)
+    images = feeds_of(model, examples, at, progress)
+    said = fold_outputs(model.architecture, model.fold_models, examples, images, at, progress)
+    outputs = {model.name: said.mean(axis=0)[:, : task.outputs]}
+    outcomes = outcomes_elsewhere(model, tiles, rows, examples)
+    outputs |= _baselines(model, outcomes, examples)
+    return Elsewhere(split, outcomes, OutOfFold(np.zeros(len(rows), np.int64), outputs), told)
+
+
+def _question(
+    model: Model, tiles: Tiles, usable: NDArray[np.bool_]
+) -> tuple[str, NDArray[np.bool_], tuple[str, ...]]:
+    """Which split this is, which tiles are judged, and what is to be said of it."""
+    known = model.out_of_fold["key"].unique()
+    seen = np.isin(tiles.keys.astype(str), known)
+    if not (usable & seen).any():
+        return METRO, usable, ()
+    name = model.provenance["label"]["measure"] or model.provenance["label"]["column"]
+    windows = {column.name: column.window for column in tiles.columns}
+    window, learned = windows.get(name), model.provenance["label"].get("window")
+    if window and learned and window[0] >= learned[1]:
+        said = f"{tiles.path}: the tiles that the model learned from, {window[0]} to before {window[1]}"
+        return LATER, usable & seen, (f"{said}: the same place in a later period",)
+    new = usable & ~seen
+    if not new.any():
+        raise ModelError(
+            f"{tiles.path} has only tiles that the model learned from, and no label of after "
+            f"{learned[1] if learned else 'then'}; evaluate it on another metro or on a later label window"
+        )
+    left_out = int((usable & seen).sum())
+    return METRO, new, (f"{tiles.path}: {left_out:,} tiles that the model learned from are left out",)
+
+
+def _check_judgeable(label: FloatArray, tiles: Tiles, origin: dict[str, Any]) -> None:
+    name = origin["measure"] or origin["column"]
+    if not len(label):
+        raise ModelError(
+            f"{tiles.path}: no tile is eligible and has {name}, which the model learned; tile it with the "
+            "same sources"
+        )
+    if len(np.unique(label)) < 2:
+        raise ModelError(
+            f"{tiles.path}: all {len(label):,} tiles that can be judged have the same {name}; there is "
+            "nothing to tell apart"
+        )
+
+
+def with_scores(model: Model, splits: Mapping[str, tuple[Outcomes, OutOfFold]]) -> Model:
+    """The model with its scores on other tiles among its own.
+
+    Parameters
+    ----------
+    splits : what was judged and what was said of it; a split that the model has already is replaced, and is
+        no longer in its table of predictions, which are of training tiles.
+    """
+    scores, found = judged(splits, {}, model.name, int(model.provenance["settings"]["seed"]))
+    own = model.evaluation
+    evaluation = replace(
+        own,
+        intervals={**own.intervals, **found.intervals},
+        differences=(*(one for one in own.differences if one.split not in splits), *found.differences),
+        curves={**own.curves, **found.curves},
+        road_to_ceiling={**own.road_to_ceiling, **found.road_to_ceiling},
+    )
+    own_rows = ~model.out_of_fold["split"].isin(splits)
+    return replace(
+        model,
+        metrics={**model.metrics, **scores},
+        evaluation=evaluation,
+        out_of_fold=model.out_of_fold[own_rows].reset_index(drop=True),
+    )
+
+
+def outcomes_elsewhere(model: Model, tiles: Tiles, rows: IntArray, examples: Examples) -> Outcomes:
+    """What is known of tiles of another metro, by the model's own label.
+
+    Parameters
+    ----------
+    rows : (N,) of `tiles`.
+    examples : of these rows, with labels.
+    """
+    task, origin = model.architecture.task, model.provenance["label"]
+    road_m = road_metres(tiles, rows)
+    every = observed(tiles.frame, tiles.eligible, origin, task)
+    row, col = examples.row, examples.col
+    side = model.provenance.get("block_tiles") or BLOCK_TILES
+    return Outcomes(
+        task=task,
+        key=examples.key,
+        dataset=tiles.source[rows],
+        label=examples.label,
+        high=high_risk(task, examples.label),
+        events=events_of(tiles.frame, origin, task, every)[rows],
+        threshold=counts_from(origin),
+        area_km2=examples.area_km2,
+        road_m=np.full(len(rows), np.nan) if road_m is None else road_m,
+        has_image=examples.has_image,
+        covered=covered_by_all(tiles.frame, [c for c in model.columns if c.name in tiles.frame])[rows],
+        row=row,
+        col=col,
+        block=None if row is None or col is None else block_of(row, col, side),
+    )
+
+
+def _baselines(model: Model, outcomes: Outcomes, examples: Examples) -> dict[str, FloatArray]:
+    """`base_rate` and `road_length`, as the model's own training tiles teach them; none of older models."""
+    task = model.architecture.task
+    if "road_m" not in model.out_of_fold:
+        return {}
+    learned, _ = outcomes_of(model.out_of_fold, model.split, task, outcomes.threshold)
+    ones = np.ones(len(learned))
+    found = {"base_rate": base_rate(task, learned.label, ones, np.ones(len(outcomes)))}
+    if np.isfinite(learned.road_m).any() and np.isfinite(outcomes.road_m).any():
+        train, unseen = _bare(learned, examples), _bare(outcomes, examples)
+        found["road_length"] = number_outputs(task, train, unseen, (learned.road_m, outcomes.road_m))
+    return found
+
+
+def _bare(outcomes: Outcomes, like: Examples) -> Examples:
+    """Tiles of which nothing is known but label and area."""
+    n = len(outcomes)
+    nothing = np.empty((n, 0))
+    return replace(
+        like,
+        key=outcomes.key,
+        label=outcomes.label,
+        facts=nothing,
+        columns=(),
+        texts=nothing.astype(object),
+        text_columns=(),
+        area_km2=outcomes.area_km2,
+        views=(),
+        pictures=(),
+        picture=np.empty((n, 0), np.int64),
+        row=None,
+        col=None,
+        exposure=np.ones(n),
+    )
