@@ -17,7 +17,7 @@ from roadrisk.learning.blocks import folds_told
 from roadrisk.learning.facts.choosing import sources_behind
 from roadrisk.learning.folds import Folds
 from roadrisk.learning.judging.calibration import Calibration, fitted_calibration, logit_of_riskiest
-from roadrisk.learning.judging.ceiling import ceiling_auroc
+from roadrisk.learning.judging.ceiling import Ceiling, ceiling_auroc
 from roadrisk.learning.judging.choosing import simplest
 from roadrisk.learning.judging.dispersion import Dispersion, fitted_dispersion
 from roadrisk.learning.judging.empirical_bayes import lasting_share
@@ -35,6 +35,7 @@ from roadrisk.next_period import NextPeriodFound, next_period
 from roadrisk.notable import notable_places
 
 AUTO = "auto"
+STAGE, STEPS = "what it is worth", ("next period", "ceilings", "intervals", "importance", "leaks")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,7 @@ class Assessment:
     kept : the contestant that is saved.
     predictions : as `predictions_table` makes it.
     notes : what happened on the way that whoever reads the scores should know.
+    choices : what baselines chose from what.
     """
 
     kept: Contestant
@@ -55,6 +57,7 @@ class Assessment:
     dispersion: Dispersion | None
     predictions: pd.DataFrame
     notes: tuple[str, ...]
+    choices: tuple[str, ...]
 
 
 def assessed(
@@ -82,19 +85,25 @@ def assessed(
             name: (of, _with_chosen(of, found, rivals, comparison, name))
             for name, (of, found) in splits.items()
         }
-    notes, ceilings, later = list[str](), dict[str, float](), None
+    choices = comparison.choices
+    notes, ceilings, later = list[str](), dict[str, Ceiling](), None
     if not settings.quick:
+        _tell(training, "next period")
         later, why = _later(learned, rivals, feeds, training)
         notes += [why] if why else []
         before = later.before if later else None
+        _tell(training, "ceilings")
         found = {
             name: _ceiling(learned, folds, before, settings.seed) for name, folds in comparison.folds.items()
         }
         ceilings = {name: ceiling for name, ceiling in found.items() if ceiling is not None}
     if later is not None:
         splits["temporal"] = (later.outcomes, later.found)
-        ceilings |= {"temporal": later.ceiling_auroc} if later.ceiling_auroc else {}
+        if later.ceiling_auroc is not None:  # one fold holds all tiles
+            ceilings["temporal"] = Ceiling(later.ceiling_auroc, later.ceiling_auroc)
         notes += later.told
+        choices += later.choices
+    _tell(training, "intervals")
     metrics, evaluation = judged(splits, ceilings, kept.name, settings.seed)
     own = comparison.splits[first].outputs[kept.name]
     calibration = _calibration(outcomes, comparison.splits, kept.name, settings.seed)
@@ -107,11 +116,12 @@ def assessed(
         places=notable_places(learned, own, chances),
     )
     if not settings.quick:
-        evaluation = replace(
-            evaluation,
-            importance=_importance(learned, kept, comparison, feeds, training),
-            findings=_findings(learned, comparison, ceilings.get(first), settings.seed),
-        )
+        _tell(training, "importance")
+        importance = _importance(learned, kept, comparison, feeds, training)
+        _tell(training, "leaks")
+        findings = _findings(learned, comparison, ceilings.get(first), settings.seed)
+        evaluation = replace(evaluation, importance=importance, findings=findings)
+    training.progress(STAGE, len(STEPS), len(STEPS))
     return Assessment(
         kept,
         metrics,
@@ -120,7 +130,12 @@ def assessed(
         _dispersion(outcomes, own, later.before if later else None),
         predictions_table(splits),
         tuple(notes),
+        choices,
     )
+
+
+def _tell(training: Training, step: str) -> None:
+    training.progress(STAGE, STEPS.index(step), len(STEPS), step)
 
 
 def _simplest(
@@ -176,7 +191,7 @@ def _later(
         return None, f"{NOT_JUDGED}: {error}"
 
 
-def _ceiling(learned: Gathered, folds: Folds, before: FloatArray | None, seed: int) -> float | None:
+def _ceiling(learned: Gathered, folds: Folds, before: FloatArray | None, seed: int) -> Ceiling | None:
     """AUROC of what is best known of each tile's mean, on labels drawn from it; None without a count.
 
     Parameters
@@ -189,8 +204,13 @@ def _ceiling(learned: Gathered, folds: Folds, before: FloatArray | None, seed: i
     mean, road_m = expected_events(learned, folds), _known(outcomes.road_m)
     k = fitted_dispersion(outcomes.events, mean, road_m).of(mean, road_m)
     lasting = 1.0 if before is None else lasting_share(outcomes.events, mean, k, before)
-    found = ceiling_auroc(outcomes.events, mean, k, outcomes.threshold, seed, lasting=lasting)
-    return found if math.isfinite(found) else None
+    found = Ceiling(
+        *(
+            ceiling_auroc(outcomes.events, mean, k, outcomes.threshold, seed, lasting=lasting, fold=fold)
+            for fold in (None, folds.fold)
+        )
+    )
+    return found if all(math.isfinite(one) for one in found) else None
 
 
 def _known(road_m: FloatArray) -> FloatArray | None:
@@ -227,7 +247,7 @@ def _importance(
 
 
 def _findings(
-    learned: Gathered, comparison: Comparison, ceiling: float | None, seed: int
+    learned: Gathered, comparison: Comparison, ceiling: Ceiling | None, seed: int
 ) -> tuple[Finding, ...]:
     tiles, label = learned.tiles, learned.label
     names = {f"taken_last_{view}": view for view in learned.examples.views}
@@ -247,7 +267,7 @@ def _findings(
         taken,
         [dataset.events() for dataset in datasets],
         seed,
-        ceiling,
+        ceiling.auroc if ceiling else None,
     )
 
 

@@ -116,7 +116,9 @@ def compared(
             if split != METRO:
                 raise
             # what is told by some metros together need not be told by each of them
-            notes.setdefault(f"no metro is judged by models of the others: {str(error).partition('; ')[0]}", []).append(split)
+            notes.setdefault(
+                f"no metro is judged by models of the others: {str(error).partition('; ')[0]}", []
+            ).append(split)
             continue
         networks[split], splits[split] = found.networks, OutOfFold(folds.fold, found.outputs)
         for name, network in found.networks.items():

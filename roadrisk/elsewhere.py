@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from roadrisk.inputs import Tiles
 from roadrisk.learning.baselines.regression import base_rate, number_outputs
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.folds import BLOCK_TILES
+from roadrisk.learning.judging.evaluation import NextPeriod
 from roadrisk.learning.judging.intervals import block_of
 from roadrisk.learning.judging.judged import judged
 from roadrisk.learning.judging.outcomes import Outcomes
@@ -29,6 +31,7 @@ from roadrisk.progress import Progress
 from roadrisk.scoring import check_fit, feeds_of, scored_examples
 
 METRO, LATER = "metro", "temporal"
+Days = tuple[str, str]  # [from, to), ISO
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +41,14 @@ class Elsewhere:
     Parameters
     ----------
     split : `metro`, or `temporal` for the same tiles later.
+    later : the windows of these; None of a metro.
     """
 
     split: str
     outcomes: Outcomes
     found: OutOfFold
-    told: tuple[str, ...]
+    told: str
+    later: NextPeriod | None
 
 
 def judged_elsewhere(model: Model, tiles: Tiles, path: Path, device: str, progress: Progress) -> Elsewhere:
@@ -63,7 +68,7 @@ def judged_elsewhere(model: Model, tiles: Tiles, path: Path, device: str, progre
     label = observed(tiles.frame, tiles.eligible, origin, task)
     every = replace(scored_examples(model, tiles), label=label)
     usable = np.isfinite(label) & (every.exposure > 0) & has_a_side(every, model.architecture.inputs)
-    split, kept, told = _question(model, tiles, usable)
+    kept, told, windows = _question(model, tiles, usable)
     rows = np.flatnonzero(kept)
     _check_judgeable(label[rows], tiles, origin)
     examples, at = every.taken(rows), device_of(device)
@@ -72,31 +77,38 @@ def judged_elsewhere(model: Model, tiles: Tiles, path: Path, device: str, progre
     outputs = {model.name: said.mean(axis=0)[:, : task.outputs]}
     outcomes = outcomes_elsewhere(model, tiles, rows, examples)
     outputs |= _baselines(model, outcomes, examples)
-    return Elsewhere(split, outcomes, OutOfFold(np.zeros(len(rows), np.int64), outputs), told)
+    later = None
+    if windows is not None:
+        later = NextPeriod(*windows, None, None, len(rows), math.fsum(outcomes.events.tolist()))
+    found = OutOfFold(np.zeros(len(rows), np.int64), outputs)
+    return Elsewhere(LATER if later else METRO, outcomes, found, told, later)
 
 
 def _question(
     model: Model, tiles: Tiles, usable: NDArray[np.bool_]
-) -> tuple[str, NDArray[np.bool_], tuple[str, ...]]:
-    """Which split this is, which tiles are judged, and what is to be said of it."""
-    known = model.out_of_fold["key"].unique()
-    seen = np.isin(tiles.keys.astype(str), known)
-    if not (usable & seen).any():
-        return METRO, usable, ()
-    name = model.provenance["label"]["measure"] or model.provenance["label"]["column"]
+) -> tuple[NDArray[np.bool_], str, tuple[Days, Days] | None]:
+    """Which tiles are judged, what is to be said of it, and of the same tiles later both label windows."""
+    origin = model.provenance["label"]
+    seen = np.isin(tiles.keys.astype(str), model.out_of_fold["key"].unique())
+    new, again = usable & ~seen, usable & seen
+    if not again.any():
+        return new, f"{tiles.path}: {int(new.sum()):,} tiles that the model did not learn from", None
+    name = origin["measure"] or origin["column"]
     windows = {column.name: column.window for column in tiles.columns}
-    window, learned = windows.get(name), model.provenance["label"].get("window")
+    # before format 4 the label did not tell
+    window, learned = windows.get(name), origin.get("window", model.provenance["windows"].get("label"))
     if window and learned and window[0] >= learned[1]:
-        said = f"{tiles.path}: the tiles that the model learned from, {window[0]} to before {window[1]}"
-        return LATER, usable & seen, (f"{said}: the same place in a later period",)
-    new = usable & ~seen
+        said = f"{tiles.path}: {int(again.sum()):,} tiles that the model learned from, in a later period"
+        others = f"; {int(new.sum()):,} others are left out" if new.any() else ""
+        said = f"{said}: {window[0]} to before {window[1]}{others}"
+        return again, said, ((learned[0], learned[1]), (window[0], window[1]))
     if not new.any():
         raise ModelError(
             f"{tiles.path} has only tiles that the model learned from, and no label of after "
             f"{learned[1] if learned else 'then'}; evaluate it on another metro or on a later label window"
         )
-    left_out = int((usable & seen).sum())
-    return METRO, new, (f"{tiles.path}: {left_out:,} tiles that the model learned from are left out",)
+    said = f"{tiles.path}: {int(new.sum()):,} tiles that the model did not learn from"
+    return new, f"{said}; {int(again.sum()):,} that it learned from are left out", None
 
 
 def _check_judgeable(label: FloatArray, tiles: Tiles, origin: dict[str, Any]) -> None:
@@ -113,13 +125,16 @@ def _check_judgeable(label: FloatArray, tiles: Tiles, origin: dict[str, Any]) ->
         )
 
 
-def with_scores(model: Model, splits: Mapping[str, tuple[Outcomes, OutOfFold]]) -> Model:
+def with_scores(
+    model: Model, splits: Mapping[str, tuple[Outcomes, OutOfFold]], later: NextPeriod | None = None
+) -> Model:
     """The model with its scores on other tiles among its own.
 
     Parameters
     ----------
     splits : what was judged and what was said of it; a split that the model has already is replaced, and is
         no longer in its table of predictions, which are of training tiles.
+    later : what `temporal` is of, where it is among the splits.
     """
     scores, found = judged(splits, {}, model.name, int(model.provenance["settings"]["seed"]))
     own = model.evaluation
@@ -129,6 +144,7 @@ def with_scores(model: Model, splits: Mapping[str, tuple[Outcomes, OutOfFold]]) 
         differences=(*(one for one in own.differences if one.split not in splits), *found.differences),
         curves={**own.curves, **found.curves},
         road_to_ceiling={**own.road_to_ceiling, **found.road_to_ceiling},
+        next_period=later if LATER in splits else own.next_period,
     )
     own_rows = ~model.out_of_fold["split"].isin(splits)
     return replace(

@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from roadrisk.elsewhere import Elsewhere, judged_elsewhere, with_scores
 from roadrisk.errors import ModelError, UsageError
 from roadrisk.files import whole_file
-from roadrisk.gathering import (
-    Gathered,
-    gathered,
-)
+from roadrisk.gathering import Gathered, gathered
 from roadrisk.inputs import Tiles, tiles_at
 from roadrisk.learning.folds import Folds
-from roadrisk.learning.judging.measured import metrics_table
+from roadrisk.learning.judging.measured import legend, metrics_table
 from roadrisk.learning.judging.told import evaluation_lines
 from roadrisk.learning.loop.devices import fabric_of
 from roadrisk.learning.model import Model, read_model
 from roadrisk.learning.pictures.weights import encoder_weights
 from roadrisk.learning.settings import resolved, settings_from
 from roadrisk.learning.validation import Training
+from roadrisk.metros import names_of
 from roadrisk.progress import Progress, silent
 from roadrisk.relearning import network_learner
 from roadrisk.reporting.page import report_html
@@ -64,6 +63,7 @@ class Evaluated:
             of.provenance["label"]["meaning"],
             *self.told,
             *metrics_table(of.metrics, of.evaluation.intervals).lines(),
+            legend(of.metrics),
             *evaluation_lines(of.metrics, of.evaluation, of.architecture.task, of.name, verbose),
             *(self.robustness.lines() if self.robustness else ()),
         ]
@@ -106,6 +106,9 @@ def evaluate(
     _check_report(report)
     names = [view.view for view in trained.architecture.views]
     tiles = [called_as(tiles_at(path, [name or "aerial" for name in names]), names) for path in data]
+    for one, other in combinations(tiles, 2):
+        if one.identity == other.identity:
+            raise UsageError(f"{other.path} is {one.path} again; leave one out")
     learned_from = {one["identity"] for one in trained.provenance["datasets"]}
     told: list[str] = []
     new = [one for one in tiles if one.identity not in learned_from]
@@ -116,8 +119,11 @@ def evaluate(
     ]
     if robustness and not any(one.identity in learned_from for one in tiles):
         raise UsageError("--robustness trains anew: give the DATASET that the model was trained on, too")
-    found = {one.name: judged_elsewhere(trained, one, model, device, progress) for one in new}
-    told += [line for one in found.values() for line in one.told]
+    found = {
+        name: judged_elsewhere(trained, one, model, device, progress)
+        for name, one in zip(names_of(new), new, strict=True)
+    }
+    told += [one.told for one in found.values()]
     trained = _with_scores(trained, found)
     tried = None
     if robustness:
@@ -148,7 +154,8 @@ def _with_scores(model: Model, found: Mapping[str, Elsewhere]) -> Model:
         one.split if times[one.split] == 1 else f"{one.split} {name}": (one.outcomes, one.found)
         for name, one in found.items()
     }
-    return with_scores(model, splits)
+    later = next((one.later for one in found.values() if one.later), None)
+    return with_scores(model, splits, later)
 
 
 def _robustness(model: Model, tiles: Sequence[Tiles], device: str, progress: Progress) -> Robustness:

@@ -63,7 +63,7 @@ def joined(metros: Sequence[Tiles]) -> tuple[Tiles, dict[str, str]]:
         check_apart(one, other)
     metros = [with_absent_classes(tiles, [c for t in metros for c in t.columns]) for tiles in metros]
     columns, left_out = shared_columns(
-        [(name, tiles.columns) for name, tiles in zip(_names(metros), metros, strict=True)]
+        [(name, tiles.columns) for name, tiles in zip(names_of(metros), metros, strict=True)]
     )
     metros = [over_windows(replace(tiles, columns=columns), tiles.columns) for tiles in metros]
     first = metros[0]
@@ -113,7 +113,7 @@ def one_label(
     """
     if not tiles.metros:
         return tiles, tiles.dataset.manifest["label"] if tiles.dataset else None, ()
-    names = _names(tiles.metros)
+    names = names_of(tiles.metros)
     cuts = [metro.dataset.manifest["label"] for metro in tiles.metros if metro.dataset]
     made = [cut["measure"] if cut else "classes as they stand" for cut in cuts]
     if len(set(made)) > 1:
@@ -282,7 +282,7 @@ def _joined_view(metros: Sequence[Tiles], index: int) -> TileView:
     )
 
 
-def _names(metros: Sequence[Tiles]) -> list[str]:
+def names_of(metros: Sequence[Tiles]) -> list[str]:
     """What metros are called: by name where no two have the same, else by path."""
     names = [tiles.name for tiles in metros]
     return names if len(set(names)) == len(names) else [str(tiles.path) for tiles in metros]

@@ -9,7 +9,8 @@ from typing import Any
 
 from roadrisk.columns import Column
 from roadrisk.errors import ModelError
-from roadrisk.learning.judging.measured import metrics_table
+from roadrisk.learning.judging.measured import legend, metrics_table
+from roadrisk.learning.judging.told import evaluation_lines
 from roadrisk.learning.model import FOLDS, MANIFEST, REPORT, WEIGHTS, Model, read_model
 from roadrisk.maps.fields import period, window_lines
 from roadrisk.plain_text import TextTable
@@ -48,7 +49,9 @@ def _told(model: Model, path: Path) -> tuple[list[str | TextTable], dict[str, An
         *_provenance_lines(about),
         *_trust_lines(model),
         *((f"report: {path / REPORT}",) if (path / REPORT).is_file() else ()),
-        metrics_table(model.metrics),
+        metrics_table(model.metrics, model.evaluation.intervals),
+        legend(model.metrics),
+        *evaluation_lines(model.metrics, model.evaluation, shape.task, model.name),
         _facts_table(model.columns, about),
     ]
     values = {

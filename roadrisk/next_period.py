@@ -61,6 +61,7 @@ class NextPeriodFound:
     ceiling_auroc : of what is best known of each tile's expected count; None where counts do not tell it.
     before : (N,) the measure in the fitted window, in the order of what was learned.
     told : what whoever reads the scores should know.
+    choices : what baselines chose from what.
     """
 
     outcomes: Outcomes
@@ -69,6 +70,7 @@ class NextPeriodFound:
     ceiling_auroc: float | None
     before: FloatArray
     told: tuple[str, ...]
+    choices: tuple[str, ...]
 
 
 class _Said(NamedTuple):
@@ -116,10 +118,11 @@ def next_period(
     outcomes = learned.outcomes.taken(order)
     told = [*_told_of(periods), *windows.told, *_pictured_later(learned.tiles, rivals, periods.fitted)]
     inner = Inner(training.settings.seed, training.block, training.buffer)
+    choices: list[str] = []
     expected = _expected(learned, windows, outcomes, inner, told)
     said = [
         *_of_past(learned.label.task, windows, outcomes, expected, told),
-        *_of_facts(learned.label.task, windows, outcomes, inner, told),
+        *_of_facts(learned.label.task, windows, outcomes, inner, told, choices),
         *_of_networks(windows, rivals, feeds, training, told),
     ]
     about = NextPeriod(
@@ -138,6 +141,7 @@ def next_period(
         ceiling_auroc=_ceiling(windows, outcomes, expected, training.settings.seed),
         before=windows.fitted.measure[back],
         told=tuple(dict.fromkeys(told)),
+        choices=tuple(choices),
     )
 
 
@@ -195,7 +199,7 @@ def _of_past(
 
 
 def _of_facts(
-    task: Task, windows: TwoWindows, outcomes: Outcomes, inner: Inner, told: list[str]
+    task: Task, windows: TwoWindows, outcomes: Outcomes, inner: Inner, told: list[str], choices: list[str]
 ) -> Iterator[_Said]:
     """Baselines on facts, with and without the past."""
     fitted, judged = windows.fitted, windows.judged
@@ -208,7 +212,7 @@ def _of_facts(
         name = "regression" if tuned is REGRESSION and task.kind != "class" else tuned.name
         for end, train, unseen in _sides(windows):
             said, choice = tuned_outputs(tuned, task, train, unseen, inner)
-            told.append(f"{name}{end}: {choice}")
+            choices.append(f"next period {name}{end}: {choice}")
             yield _Said(f"{name}{end}", said)
 
 

@@ -22,6 +22,7 @@ from roadrisk.gathering import Gathered, gathered
 from roadrisk.grid import FloatArray, IntArray
 from roadrisk.inputs import Tiles
 from roadrisk.learning.folds import Folds
+from roadrisk.learning.judging.calibration import leave_one_fold_out, logit_of_riskiest
 from roadrisk.learning.judging.changed import Said, Trial, stability, trial
 from roadrisk.learning.judging.fairness import CAVEAT, Quintile, quintiles, social_amounts
 from roadrisk.learning.judging.importance import groups_of
@@ -293,10 +294,11 @@ def _settings_of(cells: Tiles, learned: Gathered, settings: TrainSettings) -> Tr
 
 
 def _observed_predicted(own: _Asked) -> tuple[FloatArray, FloatArray]:
-    """(N,) each: high risk and its probability, or what is learned and what is said."""
-    task = own.learned.label.task
-    observed = own.learned.high if task.kind == "class" else own.learned.examples.label
-    return observed, prediction(task, own.outputs)
+    """(N,) each: high risk and its chance, calibrated on other folds, or what is learned and what is said."""
+    task, high = own.learned.label.task, own.learned.high
+    if task.kind != "class":
+        return own.learned.examples.label, prediction(task, own.outputs)
+    return high, leave_one_fold_out(high, logit_of_riskiest(task, own.outputs), own.folds.fold)
 
 
 def _block(learned: Gathered) -> IntArray | None:

@@ -20,7 +20,7 @@ from roadrisk.gathering import Gathered, gathered
 from roadrisk.holding_out import check_judgeable, held_out, metro_to_judge
 from roadrisk.inputs import tiles_at
 from roadrisk.learning.facts.choosing import asked_for
-from roadrisk.learning.judging.measured import metrics_table
+from roadrisk.learning.judging.measured import legend, metrics_table
 from roadrisk.learning.judging.told import evaluation_lines
 from roadrisk.learning.loop.devices import fabric_of
 from roadrisk.learning.loop.unfinished import unfinished
@@ -62,6 +62,7 @@ class Trained:
             *about["notes"],
             *(about["choices"] if verbose else ()),
             *metrics_table(self.model.metrics, self.model.evaluation.intervals).lines(),
+            legend(self.model.metrics),
             *evaluation_lines(
                 self.model.metrics,
                 self.model.evaluation,
@@ -191,7 +192,7 @@ def _model(
             **_provenance(learned, kept.settings, encoder),
             "settings": asdict(settings),
             "notes": [*comparison.notes, *assessment.notes],
-            "choices": list(comparison.choices),
+            "choices": list(assessment.choices),
             "facts": [
                 c.name
                 for c in (*examples.columns, *examples.text_columns)

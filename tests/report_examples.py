@@ -206,7 +206,8 @@ def _measures(task: Task, skill: float) -> dict[str, float | int | None]:
     found: dict[str, float | int | None] = {"n": SIDE * SIDE, "n_with_image": 2701}
     if task.kind == "class":
         found |= {"auroc": skill - 0.004, "auroc_fold_mean": skill, "auprc": 2 * skill - 1 + 0.1}
-        found |= {"brier": 0.17 - 0.06 * skill, "ece": 0.12 - 0.09 * skill, "ceiling_auroc": 0.958}
+        found |= {"brier": 0.17 - 0.06 * skill, "ece": 0.12 - 0.09 * skill, "ceiling_auroc": 0.962}
+        found |= {"ceiling_auroc_fold_mean": 0.958}
     elif task.kind == "count":
         found |= {"deviance": 3.1 - 2 * skill, "mae": 2.9 - 1.3 * skill, "spearman": 2 * skill - 1}
     else:

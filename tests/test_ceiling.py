@@ -91,6 +91,18 @@ def test_the_same_seed_is_the_same_and_the_order_of_rows_is_nothing() -> None:
     assert first != ceiling_auroc(count, mean, k, 1, 8, 5)
 
 
+def test_within_folds_it_is_of_pairs_of_one_fold() -> None:
+    """Two metros, one with ten times the crashes: to tell them apart is easy, and worth nothing within one."""
+    mean, _, count = city(0.4, 0.6, 1.0)
+    fold = np.repeat([0, 1], N // 2)
+    mean, count = np.where(fold == 1, 10 * mean, mean), np.where(fold == 1, 10 * count, count)
+    of_all, within = (ceiling_auroc(count, mean, 0.6, 3, 0, 20, fold=of) for of in (None, fold))
+    alone = ceiling_auroc(count, mean, 0.6, 3, 0, 20, fold=np.zeros(N, np.int64))
+    assert alone == of_all > within + 0.01
+    rows = np.random.default_rng(3).permutation(N)
+    assert ceiling_auroc(count[rows], mean[rows], 0.6, 3, 0, 20, fold=fold[rows]) == within
+
+
 def test_without_two_classes_there_is_none() -> None:
     assert math.isnan(ceiling_auroc(np.zeros(5), np.zeros(5), 0.5, 1, 0, 5))
     assert math.isnan(ceiling_auroc(np.full(5, 9.0), np.full(5, 9.0), 0.0, 0, 0, 5))

@@ -85,17 +85,22 @@ def test_a_loss_that_is_not_finite_is_never_the_best() -> None:
         simplest({"facts": np.array([np.nan])}, None)
 
 
+def scored(auroc: float | None, ceiling: float | None) -> dict[str, float | None]:
+    return {"auroc_fold_mean": auroc, "ceiling_auroc_fold_mean": ceiling}
+
+
 def test_the_way_from_road_length_to_the_ceiling() -> None:
     metrics = {
         "spatial": {
-            "road_length": {"auroc": 0.7, "ceiling_auroc": 0.9},
-            "fused": {"auroc": 0.85, "ceiling_auroc": 0.9},
-            "base_rate": {"auroc": 0.5, "ceiling_auroc": 0.9},
-            "image": {"auroc": None, "ceiling_auroc": 0.9},
-            "facts": {"auroc": 0.8, "ceiling_auroc": None},
+            "road_length": scored(0.7, 0.9),
+            # models of several folds on several scales, which pooling them shows and pairs within do not
+            "fused": scored(0.85, 0.9) | {"auroc": 0.6, "ceiling_auroc": 0.99},
+            "base_rate": scored(0.5, 0.9),
+            "image": scored(None, 0.9),
+            "facts": scored(0.8, None),
         },
-        "random": {"fused": {"auroc": 0.9, "ceiling_auroc": 0.95}},
-        "metro": {"road_length": {"auroc": 0.9}, "fused": {"auroc": 0.8, "ceiling_auroc": 0.9}},
+        "random": {"fused": scored(0.9, 0.95)},
+        "metro": {"road_length": scored(0.9, None), "fused": scored(0.8, 0.9)},
     }
     found = road_to_ceiling(metrics)
     assert found == {"spatial": {"fused": pytest.approx(0.75), "base_rate": pytest.approx(-1.0)}}

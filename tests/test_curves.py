@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve, roc_curve
 from test_predictions import TASKS, judged
 
-from roadrisk.learning.judging.curves import curves_of, wilson
+from roadrisk.learning.judging.curves import curves_of
 from roadrisk.learning.judging.evaluation import Curves
 from roadrisk.learning.judging.measures import ece, hit_rate, measures_of
 from roadrisk.learning.judging.outcomes import Outcomes
@@ -112,17 +111,28 @@ def test_reliability_is_what_the_calibration_error_is_made_of(n: int) -> None:
     off = sum(one.n * abs(one.predicted - one.observed) for one in bins) / n
     assert off == pytest.approx(ece(outcomes.label, prediction(Task(), outputs)))
     assert sum(one.n * one.observed for one in bins) == pytest.approx(outcomes.label.sum())
-    for one in bins:
-        assert (one.low, one.high) == wilson(one.observed, one.n)
+    assert all(one.low is one.high is None for one in bins), "there are 7 blocks"
+
+
+def test_ends_of_bins_are_those_of_draws_of_blocks() -> None:
+    outcomes, outputs, _ = told(Task(), 600)
+    block = np.arange(600) % 40
+    # all tiles of a block turn out alike: tiles tell much less than as many independent ones
+    alike = replace(outcomes, block=block, label=(np.random.default_rng(1).random(40) < 0.3)[block] * 1.0)
+    apart = replace(alike, block=np.arange(600))
+    whole, single = (curves_of(of, outputs, seed=3).reliability for of in (alike, apart))
+    spread = [np.mean([one.high - one.low for one in bins]) for bins in (whole, single)]
+    assert spread[0] != pytest.approx(spread[1], rel=0.01)
+    for one in whole:
         assert 0 <= one.low <= one.observed <= one.high <= 1
-
-
-@settings(max_examples=50, deadline=None)
-@given(n=st.integers(1, 300), data=st.data())
-def test_wilson_is_scipys(n: int, data: st.DataObject) -> None:
-    hits = data.draw(st.integers(0, n))
-    theirs = binomtest(hits, n).proportion_ci(0.95, "wilson")
-    assert wilson(hits / n, n) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+    level = curves_of(alike, np.zeros((600, 1)), seed=3).reliability
+    means = alike.label.reshape(15, 40)[0][np.random.default_rng(0).integers(0, 40, (20_000, 40))].mean(
+        axis=1
+    )
+    for one in level:  # all tie, so that each bin is like all tiles
+        assert (one.low, one.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=0.03)
+    few = curves_of(replace(alike, block=block % 19), outputs).reliability
+    assert all(one.low is one.high is None for one in few)
 
 
 def test_predicted_and_observed_counts_by_decile() -> None:

@@ -225,6 +225,21 @@ def test_fifths_of_income_and_minorities_and_what_they_mean(
     assert len(found.lines()) == len(found.trials) + 10 + 3
 
 
+def test_a_network_that_is_too_sure_is_judged_by_its_calibrated_chances(dataset: Dataset) -> None:
+    """Groups differ in observed / predicted by what a map of chances would say of them."""
+    learned, settings = learned_from(dataset)
+    folds = folds_of(learned)
+
+    def sure(learned: Gathered, settings: TrainSettings, folds: Folds, name: str) -> np.ndarray:
+        return 3 * boosted(learned, settings, folds, name) + 4  # says high risk nearly everywhere
+
+    found = robustness(learned, settings, folds, sure, "facts").quintiles
+    incomes = [one for one in found if one.by == "income"]
+    assert incomes
+    observed, predicted = (sum(getattr(one, name) for one in incomes) for name in ("observed", "predicted"))
+    assert observed / predicted == pytest.approx(1, abs=0.1)
+
+
 def test_ranks_that_follow_the_wide_cells_stay(dataset: Dataset) -> None:
     learned, settings = learned_from(dataset, ())
 

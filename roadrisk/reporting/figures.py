@@ -98,7 +98,8 @@ def _reliability(split: str, bins: Sequence[Reliability]) -> Figure:
     worst = max(bins, key=lambda of: abs(of.observed - of.predicted))
     told = (
         f"{len(bins)} bins of about {bins[0].n:,} tiles. Furthest off: {percent(worst.predicted)} predicted, "
-        f"{percent(worst.observed)} observed. Below the dashed line too much was predicted."
+        f"{percent(worst.observed)} observed. Below the dashed line too much was predicted. "
+        "Whiskers are 95 % intervals of the share; chances are those before calibration."
     )
     return Figure("Reliability", plot(f"reliability-{split}", "Reliability", told, x, y, marks), told)
 
@@ -118,8 +119,9 @@ def _deciles(split: str, bins: Sequence[Reliability]) -> Figure:
     )
     marks: list[Mark] = [observed, predicted]
     top = bins[-1]
+    whiskers = ", whiskers 95 % by draws of blocks" if any(_whiskers(bins)) else ""
     told = (
-        f"{count} bins of about {top.n:,} tiles, whiskers 95 %. In the last one {top.predicted:.3g} is "
+        f"{count} bins of about {top.n:,} tiles{whiskers}. In the last one {top.predicted:.3g} is "
         f"predicted and {top.observed:.3g} observed."
     )
     title = "Predicted and observed"

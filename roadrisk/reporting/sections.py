@@ -26,7 +26,7 @@ from roadrisk.reporting.parts import (
 from roadrisk.reporting.places import places
 from roadrisk.reporting.rankings import ranking_figures
 from roadrisk.reporting.report import Report
-from roadrisk.reporting.summary import gap_words
+from roadrisk.reporting.summary import gap_words, picture_words
 from roadrisk.reporting.tables import (
     difference_table,
     every_measure,
@@ -93,7 +93,8 @@ def next_period(report: Report) -> Section:
     told = report.evaluation.next_period
     parts: list[Part] = []
     if told is not None:
-        past = f", knowing the past of {_window(told.past_judged)}" if told.past_judged else ""
+        who = "" if told.past_fitted else "; only Empirical Bayes knows it, since no earlier past is known"
+        past = f", with the past of {_window(told.past_judged)}{who}" if told.past_judged else ""
         words = (
             f"Fitted on events of {_window(told.fitted)}, judged on those of {_window(told.judged)}{past}. "
             f"{told.tiles:,} tiles, {amount(told.events)} events."
@@ -107,20 +108,24 @@ def next_period(report: Report) -> Section:
 
 
 def metro(report: Report) -> list[Section]:
-    """A metro that no model learned from, where there is one."""
-    if not report.metrics.get("metro"):
-        return []
-    words = "No model learned from any tile of this metro; a tile's score is the mean of all fold models."
-    parts: list[Part] = [Words(words), score_table(report, "metro"), *_no_intervals(report, "metro")]
-    figures = ranking_figures(report, "metro")
-    parts += [Figures(tuple(figures))] if figures else []
-    return [Section("metro", "A metro never seen", tuple(parts))]
+    """Metros that no model learned from, where there are some: held out of training, or evaluated later."""
+    made: list[Section] = []
+    for split in report.metrics:
+        if split != "metro" and not split.startswith("metro "):
+            continue
+        words = "A tile's score is that of models that learned from no tile of its metro."
+        parts: list[Part] = [Words(words), score_table(report, split), *_no_intervals(report, split)]
+        figures = ranking_figures(report, split)
+        parts += [Figures(tuple(figures))] if figures else []
+        title = f"A metro never seen{split.removeprefix('metro').replace(' ', ': ', 1)}"
+        made.append(Section(f"metro-{len(made)}" if made else "metro", title, tuple(parts)))
+    return made
 
 
 def picture(report: Report) -> Section:
     """Whether it helps, with the differences behind the answer."""
     found = report.evaluation
-    parts: list[Part] = [Words(text) for text in (found.picture, found.chosen) if text]
+    parts: list[Part] = [Words(text) for text in (picture_words(report), found.chosen) if text]
     if found.differences:
         parts.append(difference_table(found.differences))
     else:
@@ -278,11 +283,13 @@ def consistency(report: Report) -> Section:
         "called hot again",
         "mean change of rank",
     )
-    return Section(
-        "consistency",
-        title,
-        (table_of("Tiles called hot in the first period, in the second", header, rows, (1, 2, 3, 4, 5)),),
+    words = (
+        "A ranking that is worth money holds: places called hot in one period have events in the next. A "
+        "model that is told nothing of past events ranks both periods nearly alike, right or wrong; of it only "
+        "the events there later tell anything."
     )
+    hot = table_of("Tiles called hot in the first period, in the second", header, rows, (1, 2, 3, 4, 5))
+    return Section("consistency", title, (Words(words), hot))
 
 
 def measures(report: Report) -> Section:

@@ -26,15 +26,27 @@ NOT_A_CAUSE = (
 
 
 def summary(report: Report) -> list[Part]:
-    """The paragraph, after an alarm where a check found a leak."""
+    """What was found, whether the picture helps, what to distrust; first an alarm where there is a leak."""
     leaks = tuple(finding.text for finding in report.evaluation.findings if finding.leak)
-    sentences = [_learned(report), *_quality(report), _hits(report), _later(report)]
-    sentences += [report.evaluation.picture, NOT_A_CAUSE, _distrust(report)]
+    paragraphs = [
+        [_learned(report), *_quality(report), _hits(report), _later(report)],
+        [picture_words(report).split("; ")[0].rstrip(".") + "." if report.evaluation.picture else ""],
+        [NOT_A_CAUSE, _distrust(report)],
+    ]
     alarm: list[Part] = []
     if leaks:
         title = f"Do not quote these scores: {len(leaks)} check{'s' * (len(leaks) > 1)} found a leak"
         alarm = [Alarm(title, leaks)]
-    return [*alarm, Words(" ".join(sentence for sentence in sentences if sentence))]
+    said = [" ".join(filter(None, sentences)) for sentences in paragraphs]
+    return [*alarm, *(Words(text) for text in said if text)]
+
+
+def picture_words(report: Report) -> str:
+    """Whether the picture helps, with models called as in the tables; empty where it is not known."""
+    text = report.evaluation.picture
+    for of in report.evaluation.differences:
+        text = text.replace(f"{of.a} less {of.b} ", f"{model_words(of.a)} less {model_words(of.b)} ")
+    return text
 
 
 def gap_words(report: Report) -> str:
@@ -102,8 +114,8 @@ def _quality(report: Report) -> list[str]:
     where = "places that it had not seen" if split == "spatial" else "tiles that it had not seen"
     ends = report.ends(split, report.own(split), metric)
     said = [f"Asked about {where}, it {_claim(metric, own, ends)}{_rivals(report, split)}."]
-    ceiling = report.value(split, report.own(split), "ceiling_auroc")
-    if ceiling is not None and metric in AUROCS:
+    ceiling = report.value(split, report.own(split), f"ceiling_{metric}")
+    if ceiling is not None:
         said.append(
             f"Nobody could be right more than {ceiling * 100:.0f} times in 100, since which tiles have "
             "events in one window is partly luck."

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from roadrisk.learning.judging.choosing import WITHIN_FOLDS
 from roadrisk.learning.judging.evaluation import Difference
 from roadrisk.maps.fields import field_aliases, period
 from roadrisk.plain_text import TextTable
@@ -28,7 +29,6 @@ SHOWN = {
     "value": ("rmse", "mae", "r2", "spearman"),
 }
 HIT_RATES = ("hit_rate_10", "hit_rate_10_road")
-CEILING = "ceiling_auroc"
 DATASETS, WINDOWS = ("dataset", "identity"), ("window", "from", "to, not including")
 TOLD_ELSEWHERE = (
     *("label", "windows", "datasets", "settings", "versions"),
@@ -53,10 +53,9 @@ def score_table(report: Report, split: str, beside: str = "") -> Table:
     columns: list[tuple[str, list[Cell]]] = []
     for metric in there:
         columns.append((measure_head(metric), [_score(report, split, model, metric) for model in models]))
-        if metric == "auroc":
-            columns += _ceiling_columns(report, split, models)
         if beside and metric == headline:
             columns.append(("at random folds", [_score(report, beside, model, metric) for model in models]))
+        columns += _ceiling_columns(report, split, models, metric)
     names = [Cell(model_words(model), model) for model in models]
     return Table(
         f"How good each model is, {SPLITS.get(split, split)}; 95 % intervals below",
@@ -160,13 +159,16 @@ def _score(report: Report, split: str, model: str, metric: str) -> Cell:
     return Cell(number(value), f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "")
 
 
-def _ceiling_columns(report: Report, split: str, models: list[str]) -> list[tuple[str, list[Cell]]]:
-    made = []
-    if any(report.value(split, model, CEILING) is not None for model in models):
-        cells = [Cell(number(report.value(split, model, CEILING))) for model in models]
+def _ceiling_columns(
+    report: Report, split: str, models: list[str], metric: str
+) -> list[tuple[str, list[Cell]]]:
+    """What luck leaves of a measure, and how far models are on the way there from road length."""
+    made, ceiling = [], f"ceiling_{metric}"
+    if any(report.value(split, model, ceiling) is not None for model in models):
+        cells = [Cell(number(report.value(split, model, ceiling))) for model in models]
         made.append(("its ceiling", cells))
     shares = report.evaluation.road_to_ceiling.get(split, {})
-    if shares:
+    if shares and metric == WITHIN_FOLDS:
         cells = [Cell(percent(shares[model]) if model in shares else "") for model in models]
         made.append(("way to ceiling", cells))
     return made

@@ -39,6 +39,8 @@ MODELS = {
     "road_length": "length of roads alone",
     "logistic": "logistic regression on facts",
     "regression": "regression on facts",
+    "logistic_with_past": "logistic regression on facts and past crashes",
+    "regression_with_past": "regression on facts and past crashes",
     "spf": "safety performance function",
     "spf_length": "safety performance function, without traffic volumes",
     "boosting": "boosting on facts",
@@ -59,6 +61,8 @@ SHORT = {
     "road_length": "length of roads",
     "logistic": "logistic regression",
     "regression": "regression",
+    "logistic_with_past": "regression, with past",
+    "regression_with_past": "regression, with past",
     "spf": "SPF",
     "spf_length": "SPF without traffic",
     "boosting": "boosting",
@@ -86,6 +90,8 @@ MODEL_ORDER = (
     "spf",
     "spf_length",
     "empirical_bayes",
+    "logistic_with_past",
+    "regression_with_past",
     "boosting",
     "boosting_with_past",
     "boosting_with_image",
@@ -110,6 +116,7 @@ MEASURES = {
         "The AUROC that a perfect estimate of each tile's mean would reach. Below 1, since which tiles have "
         "events in one window is partly luck.",
     ),
+    "ceiling_auroc_fold_mean": Measure("ceiling within folds", "The same, of pairs of tiles of one fold."),
     "auprc": Measure(
         "AP",
         "Average precision: the area under the curve of precision and recall. Chance reaches the share of "

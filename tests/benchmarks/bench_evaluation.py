@@ -6,19 +6,34 @@ direction of the features, of which a tile in ten has none.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from imagery_examples import Effort, effort_of, said
+from numpy.typing import NDArray
 
+from roadrisk.assessing import Assessment, assessed
 from roadrisk.columns import Column
+from roadrisk.comparing import compared, contestants
+from roadrisk.gathering import Gathered, gathered
+from roadrisk.grid import IntArray
+from roadrisk.inputs import tiles_at
 from roadrisk.learning.baselines.judged import Baselines, KnownAmounts, baselines_out_of_fold
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.folds import Folds, random_folds, spatial_folds
 from roadrisk.learning.judging.measures import auroc
 from roadrisk.learning.labels.label import high_risk
+from roadrisk.learning.loop.devices import fabric_of
+from roadrisk.learning.pictures.feeds import ImageFeed
+from roadrisk.learning.pictures.sources import CachedPictures, PicturePreparation
+from roadrisk.learning.settings import TrainSettings, resolved
 from roadrisk.learning.tasks import Task
+from roadrisk.learning.validation import Training
 
 ROWS, COLS, FACTS, FEATURES, FOLDS = 50, 60, 40, 512, 5
 BLOCK, BUFFER, CELL_KM = 4, 1, 0.25
@@ -67,9 +82,7 @@ def made_up(task: Task, seed: int = 0) -> MadeUp:
         "spatial": spatial_folds(row, col, high, FOLDS, seed, BLOCK, BUFFER),
         "random": random_folds(key, high, FOLDS, seed),
     }
-    return MadeUp(
-        examples, KnownAmounts(road_m, events, threshold, aadt, road_m, features.astype(np.float32)), folds
-    )
+    return MadeUp(examples, KnownAmounts(road_m, events, threshold, aadt, features.astype(np.float32)), folds)
 
 
 @pytest.mark.benchmark(group="all baselines, 3,000 tiles of 40 facts and 512 features, 5 + 5 folds")
@@ -90,4 +103,70 @@ def test_all_baselines(benchmark: Any, capsys: Any, task: Task) -> None:
         for split, baselines in found.items()
         for name, outputs in baselines.outputs.items()
     }
+    said(benchmark, capsys, seconds=own[0].seconds, cores=own[0].cores, **scores)
+
+
+@dataclass(frozen=True)
+class NoisePictures:
+    """Small pictures, another for each tile."""
+
+    count: int
+    identity: str = "noise"
+    size_px: int = 8
+
+    @property
+    def keys(self) -> IntArray:
+        return np.arange(self.count)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def prepared(self, indices: IntArray) -> NDArray[np.uint8]:
+        seeds = [np.random.default_rng(int(i)) for i in indices]
+        return np.stack([seed.integers(0, 256, (3, 8, 8), dtype=np.uint8) for seed in seeds])
+
+
+def gathered_from(tiles: MadeUp, table: Path, settings: TrainSettings) -> Gathered:
+    """The same tiles as `train` gathers them, from a table without pictures, to which these are given."""
+    examples = tiles.examples
+    assert examples.row is not None
+    assert examples.col is not None
+    frame = pd.DataFrame(examples.facts, columns=[column.name for column in examples.columns])
+    frame["id"], frame["image_path"], frame["events"] = examples.key, None, tiles.known.events
+    frame["lon"] = -71.0 + examples.col * 0.003
+    frame["lat"] = 42.0 - examples.row * 0.00225
+    frame.to_parquet(table)
+    learned = gathered([tiles_at(table, ("aerial",))], replace(settings, inputs="facts"))
+    pictured = replace(
+        learned.examples,
+        views=("",),
+        pictures=((CachedPictures(NoisePictures(len(examples)), table.parent),),),
+        picture=examples.picture[learned.known],
+    )
+    label = replace(learned.label, unit="events")  # a table does not say that it counts
+    return replace(learned, examples=pictured, label=label, pictures=(PicturePreparation(8),))
+
+
+@pytest.mark.benchmark(group="the whole core from kept features, 3,000 tiles, 5 + 5 folds, 1,000 draws")
+def test_core(benchmark: Any, capsys: Any, tmp_path: Path) -> None:
+    tiles = made_up(CLASS)
+    settings = resolved(
+        TrainSettings(label="events", at_least=tiles.known.threshold, encoder="aerial-resnet18", folds=FOLDS)
+    )
+    learned = gathered_from(tiles, tmp_path / "tiles.parquet", settings)
+    rivals = contestants(settings, learned)
+    features = torch.from_numpy(np.nan_to_num(tiles.known.features)).float()
+    feed = ImageFeed(lambda indices, turns: features[indices], lambda indices, progress: None)
+    feeds: dict[bool, list[ImageFeed | None]] = {True: [feed], False: []}
+    training = Training(settings, fabric_of(settings), learned.block, learned.buffer)
+    found: list[Assessment] = []
+
+    def core() -> None:
+        comparison = compared(learned, rivals, feeds, training)
+        found.append(assessed(learned, rivals, comparison, feeds, training))
+
+    own: list[Effort] = []
+    benchmark.pedantic(lambda: own.append(effort_of(core)), rounds=1)
+    outputs = found[0].metrics["spatial"]
+    scores = {f"spatial_auroc_{name}": round(of["auroc"], 3) for name, of in outputs.items()}
     said(benchmark, capsys, seconds=own[0].seconds, cores=own[0].cores, **scores)

@@ -28,5 +28,6 @@ if __name__ == "__main__":
             tile(replace(read_region(metro.region), name="format fixture"), dataset)
     if not model.exists():
         train(dataset, model, TrainSettings(encoder="basic", folds=2, epochs=1))
+        (model / "report.html").unlink()  # for people; nothing reads it
         score(dataset, model, [HERE / f"risk-{MODEL_FORMAT}.csv"])
         shutil.rmtree(dataset.with_name(dataset.name + ".cache"))

@@ -23,6 +23,7 @@ from roadrisk.inputs import tiles_of_dataset
 from roadrisk.learning.baselines.judged import number_out_of_fold
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.folds import Folds
+from roadrisk.learning.judging.ceiling import Ceiling
 from roadrisk.learning.judging.differences import paired_differences
 from roadrisk.learning.judging.evaluation import Difference, Evaluation
 from roadrisk.learning.judging.judged import Judged, Metrics, judged
@@ -60,9 +61,11 @@ class Found:
     evaluation: Evaluation
 
     def best(self, names: Sequence[str]) -> str:
-        """Of these models the one of the highest AUROC in spatial blocks."""
+        """Of these models the one of the highest AUROC within folds of spatial blocks."""
         scores = self.metrics["spatial"]
-        return max((name for name in names if name in scores), key=lambda name: scores[name]["auroc"])
+        return max(
+            (name for name in names if name in scores), key=lambda name: scores[name]["auroc_fold_mean"]
+        )
 
     def promised(self) -> list[Difference]:
         """The fused model less the best of the others, and the facts network less the best on facts."""
@@ -89,7 +92,10 @@ def found(model: Model, dataset: Dataset) -> Found:
         split: (of, OutOfFold(said.fold, {ROAD: said.outputs[ROAD], MASK: by_share(share, of, said, buffer)}))
         for (split, (of, said)), buffer in zip(splits.items(), buffers.values(), strict=True)
     }
-    ceilings = {split: of[FUSED]["ceiling_auroc"] for split, of in model.metrics.items()}
+    ceilings = {
+        split: Ceiling(*(of[FUSED][f"ceiling_{metric}"] for metric in Ceiling._fields))
+        for split, of in model.metrics.items()
+    }
     return with_mask(model, splits["spatial"], alone["spatial"][1], judged(alone, ceilings, MASK, SEED))
 
 
@@ -158,7 +164,7 @@ def lines(name: str, model: Model, of: Found, rule: str) -> Iterator[str]:
     share = of.outcomes.label.mean()
     yield f"\n### {name}: {len(of.outcomes):,} tiles in {blocks} blocks, {share:.1%} high risk\n"
     yield from table(of)
-    yield "\n| paired difference | AUROC (95 % interval) |\n|---|---|"
+    yield "\n| paired difference | AUROC within folds (95 % interval) |\n|---|---|"
     pairs = [(one.a, one.b) for one in of.evaluation.differences if one.tiles == "all"]
     others = [(FACTS, "boosting"), (FACTS, "logistic"), (MASK, ROAD), ("image", MASK)]
     first = [(one.a, one.b) for one in of.promised()]
@@ -177,7 +183,7 @@ def table(of: Found) -> Iterator[str]:
     ends, ways = of.evaluation.intervals["spatial"], of.evaluation.road_to_ceiling["spatial"]
     yield (
         "| model | AUROC (95 % interval) | within folds (95 % interval) | AP | Brier | calibrated Brier / ECE "
-        "| crashes in 10 % of area / road | road to ceiling | AUROC in random folds |"
+        "| crashes in 10 % of area / road | road to ceiling | AUROC in random folds, within them |"
     )
     yield f"|{'---|' * 9}"
     for model in sorted(spatial, key=ORDER.index):
@@ -195,11 +201,14 @@ def table(of: Found) -> Iterator[str]:
             f"{its['brier_calibrated']:.3f} / {its['ece_calibrated']:.3f}",
             f"{its['hit_rate_10']:.3f} / {its['hit_rate_10_road']:.3f}",
             way,
-            f"{random[model]['auroc']:.3f}",
+            f"{random[model]['auroc']:.3f} / {random[model]['auroc_fold_mean']:.3f}",
         ]
         yield f"| {' | '.join(cells)} |"
-    ceilings = [f"{scores[FUSED]['ceiling_auroc']:.3f}" for scores in (spatial, random)]
-    yield f"| ceiling | {ceilings[0]} | | | | | | | {ceilings[1]} |"
+    pooled, within = (
+        [f"{scores[FUSED][f'ceiling_{metric}']:.3f}" for scores in (spatial, random)]
+        for metric in Ceiling._fields
+    )
+    yield f"| ceiling | {pooled[0]} | {within[0]} | | | | | | {pooled[1]} / {within[1]} |"
 
 
 def told(one: Difference) -> str:

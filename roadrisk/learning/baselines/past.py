@@ -125,7 +125,9 @@ def tuned_outputs(
     with threadpool_limits(limits=1):
         choice = chosen(tuned, samples[0], task, inner_of(train, task, *inner))
         [said] = tuned.learner(task, samples[0], samples[1], [choice.choice])
-    return said, f"{choice.choice}{choice.note}"
+    penalty = "a penalty of " if tuned is REGRESSION else ""
+    words = f"{choice.choice:g}" if tuned is REGRESSION else f"{choice.choice}"
+    return said, f"{penalty}{words}{choice.note}"
 
 
 def prior(examples: Examples, road_m: FloatArray, inner: Inner) -> Prior | None:

@@ -7,13 +7,21 @@ reaches an AUROC of 1.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from roadrisk.grid import FloatArray
+from roadrisk.grid import FloatArray, IntArray
 from roadrisk.learning.judging.empirical_bayes import LEAST_K, belief, passing_k
-from roadrisk.learning.judging.measures import auroc
+from roadrisk.learning.judging.measures import auroc, auroc_fold_mean
+
+
+class Ceiling(NamedTuple):
+    """The ceiling of two measures: of all pairs of tiles, and of pairs of tiles of one fold."""
+
+    auroc: float
+    auroc_fold_mean: float
 
 
 def ceiling_auroc(
@@ -24,6 +32,7 @@ def ceiling_auroc(
     seed: int,
     draws: int = 200,
     lasting: float = 1.0,
+    fold: IntArray | None = None,
 ) -> float:
     """AUROC of the true expected counts on labels drawn from them, as far as counts tell what is true.
 
@@ -36,6 +45,7 @@ def ceiling_auroc(
     mean, k : (N,), and (N,) or one for all, both by a model that did not see the counts; known.
     threshold : the label is whether a count is at least this.
     lasting : share of k that stays from period to period; of the rest nobody can know before.
+    fold : (N,) of pairs of tiles of one fold alone, as `auroc_fold_mean` counts them; None of all pairs.
 
     Returns
     -------
@@ -49,8 +59,9 @@ def ceiling_auroc(
     0.75
     """
     k = np.broadcast_to(np.asarray(k, np.float64), mean.shape)
-    rows = np.lexsort((k, mean, count))  # draws the same in any order of rows
-    count, mean, k = count[rows], mean[rows], k[rows]
+    one = np.zeros(len(count), np.int64) if fold is None else fold
+    rows = np.lexsort((one, k, mean, count))  # draws the same in any order of rows
+    count, mean, k, one = count[rows], mean[rows], k[rows], one[rows]
     known = belief(count, mean, k, lasting=lasting)
     passing = passing_k(k, lasting)
     chance = np.random.default_rng([seed, 2])
@@ -58,7 +69,8 @@ def ceiling_auroc(
     for _ in range(draws):
         true = known.drawn(chance)
         drawn = chance.poisson(true * _frailty(passing, chance))
-        found.append(auroc(np.asarray(drawn >= threshold, np.float64), true))
+        label = np.asarray(drawn >= threshold, np.float64)
+        found.append(auroc(label, true) if fold is None else auroc_fold_mean(label, true, one))
     defined = [one for one in found if math.isfinite(one)]
     return math.fsum(defined) / len(defined) if defined else math.nan
 

@@ -13,6 +13,7 @@ from roadrisk.errors import ModelError
 from roadrisk.grid import FloatArray, IntArray
 
 SIMPLEST_FIRST = ("facts", "image", "fused")
+WITHIN_FOLDS = "auroc_fold_mean"
 RULE = "the one-standard-error rule of Breiman et al. 1984, on paired differences"
 
 
@@ -86,7 +87,9 @@ def simplest(
 def road_to_ceiling(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, float]]:
     """By split and model, the share of the way from the AUROC of road length alone to the ceiling.
 
-    0 is no better than to count metres of road, 1 is all that can be known; below 0 is worse than road.
+    All three within folds, since scores of several fold models are not on one scale: a network would seem
+    nearer to road length than it is. 0 is no better than to count metres of road, 1 is all that can be known;
+    below 0 is worse than road.
 
     Parameters
     ----------
@@ -98,16 +101,18 @@ def road_to_ceiling(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> d
 
     Examples
     --------
-    >>> of = {"road_length": {"auroc": 0.75}, "fused": {"auroc": 0.875, "ceiling_auroc": 1.0}}
-    >>> road_to_ceiling({"spatial": of})
+    >>> fused = {"auroc_fold_mean": 0.875, "ceiling_auroc_fold_mean": 1.0}
+    >>> road_to_ceiling({"spatial": {"road_length": {"auroc_fold_mean": 0.75}, "fused": fused}})
     {'spatial': {'fused': 0.5}}
     """
     shares: dict[str, dict[str, float]] = {}
     for split, models in metrics.items():
-        road = models.get("road_length", {}).get("auroc")
+        road = models.get("road_length", {}).get(WITHIN_FOLDS)
         if road is None:
             continue
-        ceilings = {name: (of.get("auroc"), of.get("ceiling_auroc")) for name, of in models.items()}
+        ceilings = {
+            name: (of.get(WITHIN_FOLDS), of.get(f"ceiling_{WITHIN_FOLDS}")) for name, of in models.items()
+        }
         share = {
             name: (reached - road) / (ceiling - road)
             for name, (reached, ceiling) in ceilings.items()

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.special import ndtri
 
 from roadrisk.grid import FloatArray, IntArray
 from roadrisk.learning.judging.evaluation import Cure, Curves, Points, Reliability
+from roadrisk.learning.judging.intervals import FEWEST_BLOCKS, bootstrapped, middle
 from roadrisk.learning.judging.measures import CALIBRATION_BINS, bins_of_equal_count, ranked_by, sums_of_ties
 from roadrisk.learning.judging.outcomes import Outcomes
 from roadrisk.learning.tasks import prediction
 
 POINTS = 200
 DECILES = 10
-LEVEL = 0.95
 # of area, road or tiles, riskiest first: fine where people look, and each percentage of the hit rates
 SHARES = np.concatenate([np.arange(80) / 400, np.arange(20, 101) / 100])
 
 
 def curves_of(
-    outcomes: Outcomes, outputs: FloatArray, amounts: Mapping[str, FloatArray] | None = None
+    outcomes: Outcomes,
+    outputs: FloatArray,
+    amounts: Mapping[str, FloatArray] | None = None,
+    seed: int = 0,
 ) -> Curves:
     """The curves that a task has: of classes those of the riskiest, of counts residuals, of events hit rates.
 
@@ -31,6 +33,7 @@ def curves_of(
     outputs : (N, K) out of fold, as `tasks.said` gives them.
     amounts : by name, (N,) what residuals of counts are cumulated along, besides what is expected and metres
         of road; NaN where unknown.
+    seed : of the draws of blocks.
     """
     of, task = outcomes, outcomes.task
     order, said = ranked_by(task, outputs), prediction(task, outputs)
@@ -41,9 +44,9 @@ def curves_of(
     if task.kind == "class":
         riskiest = np.asarray(of.label == len(task.classes) - 1, np.float64)
         roc, precision_recall = _roc(riskiest, order), _precision_recall(riskiest, order)
-        reliability = _reliability(riskiest, said, CALIBRATION_BINS, certain=True)
+        reliability = _reliability(riskiest, said, CALIBRATION_BINS, of.block, seed)
     elif task.kind == "count":
-        reliability = _reliability(of.label, said, DECILES, certain=False)
+        reliability = _reliability(of.label, said, DECILES, of.block, seed)
         along = {"expected": said, "road_m": of.road_m, **(amounts or {})}
         made = [_cure(name, amount, of.label - said) for name, amount in along.items()]
         cure = tuple(one for one in made if one is not None)
@@ -58,20 +61,6 @@ def curves_of(
         hit_rate_road=_hit_rates(of.events[known], order[known], of.road_m[known]) if eventful else (),
         cure=cure,
     )
-
-
-def wilson(share: float, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """The score interval of a share of n independent tiles (Wilson 1927).
-
-    >>> [round(end, 3) for end in wilson(0.0, 10)]
-    [0.0, 0.278]
-    """
-    z = float(ndtri((1 + level) / 2))
-    middle = share + z**2 / (2 * n)
-    reach = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    # 0 and 1 exactly where rounding would leave them
-    low, high = ((middle + side * reach) / (1 + z**2 / n) for side in (-1, 1))
-    return max(low, 0.0), min(high, 1.0)
 
 
 def _roc(label: FloatArray, score: FloatArray) -> Points:
@@ -99,13 +88,35 @@ def _precision_recall(label: FloatArray, score: FloatArray) -> Points:
     return _points(np.concatenate([[0.0], recall]), np.concatenate([precision[:1], precision]))
 
 
-def _reliability(observed: FloatArray, said: FloatArray, bins: int, certain: bool) -> tuple[Reliability, ...]:
-    """Bins of equal count, lowest first; `certain` asks for the interval of a share."""
-    made = []
-    for n, predicted, seen in bins_of_equal_count(observed, said, bins):
-        low, high = wilson(seen, n) if certain else (None, None)
-        made.append(Reliability(n, predicted, seen, low, high))
-    return tuple(made)
+def _reliability(
+    observed: FloatArray, said: FloatArray, bins: int, block: IntArray | None, seed: int
+) -> tuple[Reliability, ...]:
+    """Bins of equal count, lowest first, with intervals by draws of blocks where there are enough of them."""
+    made = bins_of_equal_count(observed, said, bins)
+    ends: list[tuple[float, float] | None] = [None] * len(made)
+    if block is not None and len(np.unique(block)) >= FEWEST_BLOCKS:
+        shares = _shares_of_bins(said, [n for n, _, _ in made])
+        draws = bootstrapped(_observed_in_bins, observed, {"bins": shares}, block, seed)["bins"]
+        ends = [middle(of_bin) for of_bin in draws.T]
+    return tuple(
+        Reliability(n, predicted, seen, *(between or (None, None)))
+        for (n, predicted, seen), between in zip(made, ends, strict=True)
+    )
+
+
+def _shares_of_bins(said: FloatArray, tiles: Sequence[int]) -> FloatArray:
+    """(N, B) share of each tile in each bin of so many tiles, lowest first; tiles that tie share alike."""
+    _, group, size = np.unique(said, return_inverse=True, return_counts=True)
+    last = np.cumsum(size)
+    ends = np.cumsum(tiles)
+    inside = np.minimum(last[:, None], ends) - np.maximum((last - size)[:, None], ends - tiles)  # (G, B)
+    return np.asarray((np.maximum(inside, 0) / size[:, None])[group.reshape(-1)])
+
+
+def _observed_in_bins(observed: FloatArray, shares: FloatArray, weights: FloatArray) -> FloatArray:
+    """(S, B) mean of what was observed in each bin."""
+    seen, tiles = weights @ (shares * observed[:, None]), weights @ shares
+    return np.asarray(np.divide(seen, tiles, out=np.full(tiles.shape, math.nan), where=tiles > 0))
 
 
 def _hit_rates(events: FloatArray, score: FloatArray, area: FloatArray) -> Points:

@@ -44,7 +44,7 @@ class Reliability:
 
     Parameters
     ----------
-    low, high : ends of the 95 % interval of what was observed, of tiles drawn independently.
+    low, high : ends of the 95 % interval of what was observed, by draws of blocks; None below 20 blocks.
     """
 
     n: int

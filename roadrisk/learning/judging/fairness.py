@@ -74,7 +74,8 @@ def quintiles(
     Parameters
     ----------
     amount : (N,) NaN where unknown.
-    observed, predicted : (N,) of judged tiles: 1 or 0 and its probability, or counts and what was expected.
+    observed, predicted : (N,) of judged tiles: 1 or 0 and its calibrated chance, or counts and what was
+        expected.
     block : (N,) number of each tile's block; None for no intervals.
 
     Examples

@@ -10,6 +10,7 @@ import numpy as np
 
 from roadrisk.grid import FloatArray, IntArray
 from roadrisk.learning.judging.calibration import leave_one_fold_out, logit_of_riskiest
+from roadrisk.learning.judging.ceiling import Ceiling
 from roadrisk.learning.judging.choosing import road_to_ceiling
 from roadrisk.learning.judging.curves import curves_of
 from roadrisk.learning.judging.differences import PICTURE_PAIRS, paired_differences, picture_claim
@@ -21,7 +22,8 @@ from roadrisk.learning.judging.predictions import OutOfFold
 
 Metrics = dict[str, dict[str, dict[str, Any]]]
 
-# a random fold's scores stand beside the spatial ones to show what neighbours flatter: no curves, no pairs
+# a random fold's scores stand beside the spatial ones to show what neighbours flatter: no curves, no pairs,
+# but of tiles without places, which have no other folds
 ONLY_SCORES = ("random",)
 
 
@@ -34,7 +36,7 @@ class Judged(NamedTuple):
 
 def judged(
     splits: Mapping[str, tuple[Outcomes, OutOfFold]],
-    ceilings: Mapping[str, float],
+    ceilings: Mapping[str, Ceiling],
     own: str,
     seed: int,
 ) -> Judged:
@@ -43,28 +45,30 @@ def judged(
     Parameters
     ----------
     splits : what was judged, and what was said of it; the first is the one that is quoted.
-    ceilings : by split, the AUROC that chance leaves to anybody, where it is known.
+    ceilings : by split, the AUROCs that chance leaves to anybody, where they are known.
     own : name of the model that is kept, which the others are compared with.
     seed : of the draws of blocks.
     """
     metrics: Metrics = {}
-    evaluation = Evaluation()
-    for split, (outcomes, found) in splits.items():
+    evaluation, first = Evaluation(), next(iter(splits))
+    for split, of_split in splits.items():
+        outcomes, found = _by_key(*of_split)
+        known = ceilings[split]._asdict() if split in ceilings else {}
+        best = {f"ceiling_{metric}": value for metric, value in known.items()}
         metrics[split] = {
-            name: measures_of(outcomes, said, found.fold)
-            | _calibrated(outcomes, said, found.fold)
-            | ({"ceiling_auroc": ceilings[split]} if split in ceilings else {})
+            name: measures_of(outcomes, said, found.fold) | _calibrated(outcomes, said, found.fold) | best
             for name, said in found.outputs.items()
         }
         evaluation.intervals[split] = measure_intervals(outcomes, found, seed)
-        if split not in ONLY_SCORES:
+        if split == first or split not in ONLY_SCORES:
             pairs = [*PICTURE_PAIRS, *_beside(own, tuple(found.outputs))]
             made = paired_differences(outcomes, found, tuple(dict.fromkeys(pairs)), split, seed)
             evaluation = replace(evaluation, differences=(*evaluation.differences, *made))
             evaluation.curves[split] = {
-                name: curves_of(outcomes, said) for name, said in found.outputs.items() if name != "base_rate"
+                name: curves_of(outcomes, said, seed=seed)
+                for name, said in found.outputs.items()
+                if name != "base_rate"
             }
-    first = next(iter(splits))
     of_first = [d for d in evaluation.differences if d.split == first and (d.a, d.b) in PICTURE_PAIRS]
     return Judged(
         metrics,
@@ -74,6 +78,13 @@ def judged(
             road_to_ceiling=road_to_ceiling(metrics),
         ),
     )
+
+
+def _by_key(outcomes: Outcomes, found: OutOfFold) -> tuple[Outcomes, OutOfFold]:
+    """Tiles in the order of their keys, so that no order of rows shows in the last digit of a sum."""
+    order = np.argsort(outcomes.key, kind="stable")
+    outputs = {name: said[order] for name, said in found.outputs.items()}
+    return outcomes.taken(order), OutOfFold(found.fold[order], outputs)
 
 
 def _beside(own: str, names: Sequence[str]) -> list[tuple[str, str]]:

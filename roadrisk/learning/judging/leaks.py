@@ -92,7 +92,9 @@ def picture_date_findings(
         days = pd.to_datetime(pd.Series(taken_last[name][there]), errors="coerce").to_numpy("datetime64[D]")
         late, unknown = days >= np.datetime64(label_window[0]), int(np.isnat(days).sum())
         untold = f"; of {unknown:,} pictures nobody says when they were taken" if unknown else ""
-        if late.any():
+        if unknown == len(days):
+            text = f"{said}nobody says when its pictures were taken, so it cannot be told which came first"
+        elif late.any():
             text = (
                 f"{said}{int(late.sum()):,} of {len(days):,} pictures were taken after the label window "
                 f"starts ({label_window[0]}), the last on {days[late].max()}; use older pictures or a later "

@@ -10,7 +10,7 @@ from roadrisk.plain_text import TextTable
 Measures = Mapping[str, Any]
 Ends = Mapping[str, tuple[float, float]]
 
-CEILING = "ceiling_auroc"
+CEILING = "ceiling_"
 SHOWN = {
     "n": "tiles",
     "auroc": "AUROC",
@@ -25,6 +25,20 @@ SHOWN = {
     "r2": "R2",
     "spearman": "Spearman",
     "hit_rate_10": "top 10 %",
+}
+MEANINGS = {
+    "auroc": "how often a tile of high risk is ranked above another",
+    "auroc_fold_mean": "the same among tiles of one fold",
+    "auprc": "average precision",
+    "accuracy": "share of tiles whose likeliest class is the observed one",
+    "brier": "mean squared error of chances",
+    "ece": "how far chances are from shares",
+    "deviance": "mean Poisson deviance",
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
+    "r2": "share of variance that is explained",
+    "spearman": "correlation of ranks",
+    "hit_rate_10": "share of events in the riskiest tenth of the area",
 }
 CERTAIN = ("auroc", "deviance", "rmse")  # shown with an interval, the first of each task
 
@@ -50,6 +64,8 @@ BASELINES = (
     "spf",
     "spf_length",
     "empirical_bayes",
+    "logistic_with_past",
+    "regression_with_past",
     "boosting",
     "boosting_with_past",
     "boosting_with_image",
@@ -99,12 +115,26 @@ def metrics_table(
         for name in sorted(models, key=lambda name: _place(name, NETWORKS + BASELINES)):
             ends = intervals.get(split, {}).get(name, {})
             rows.append((said, name, *(column.cell(models[name], ends) for column in columns)))
-        ceilings = [of[CEILING] for of in models.values() if of.get(CEILING) is not None]
-        if ceilings and any(column.metric == "auroc" for column in columns):
-            best = {"auroc": max(ceilings)}
+        best = {
+            name.removeprefix(CEILING): value
+            for of in models.values()
+            for name, value in of.items()
+            if name.startswith(CEILING) and value is not None
+        }
+        if any(column.metric in best for column in columns):
             rows.append((said, "ceiling", *(column.cell(best, {}) for column in columns)))
     header = ("folds", "model", *(column.head for column in columns))
     return TextTable("how good it is on tiles it did not see", header, tuple(rows), header[2:])
+
+
+def legend(metrics: Mapping[str, Mapping[str, Measures]]) -> str:
+    """What the columns of `metrics_table` mean, in one line.
+
+    >>> legend({"spatial": {"fused": {"n": 1296, "auprc": 0.4, "hit_rate_10": 0.2}}})
+    'AP: average precision; top 10 %: share of events in the riskiest tenth of the area'
+    """
+    shown = [column.metric for column in _columns(metrics, {}) if column.metric in MEANINGS]
+    return "; ".join(f"{SHOWN[metric]}: {MEANINGS[metric]}" for metric in shown)
 
 
 def _columns(
