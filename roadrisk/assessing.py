@@ -13,6 +13,7 @@ from roadrisk.comparing import Comparison, Contestant, expected_events
 from roadrisk.errors import ModelError
 from roadrisk.gathering import Gathered
 from roadrisk.grid import FloatArray
+from roadrisk.learning.baselines.spf import spf_facts
 from roadrisk.learning.blocks import folds_told
 from roadrisk.learning.facts.choosing import sources_behind
 from roadrisk.learning.folds import Folds
@@ -104,7 +105,7 @@ def assessed(
         notes += later.told
         choices += later.choices
     _tell(training, "intervals")
-    metrics, evaluation = judged(splits, ceilings, kept.name, settings.seed)
+    metrics, evaluation = judged(splits, ceilings, kept.name, settings.seed, _flows(learned))
     own = comparison.splits[first].outputs[kept.name]
     calibration = _calibration(outcomes, comparison.splits, kept.name, settings.seed)
     chances = calibration.probability(logit_of_riskiest(outcomes.task, own)) if calibration else None
@@ -132,6 +133,12 @@ def assessed(
         tuple(notes),
         choices,
     )
+
+
+def _flows(learned: Gathered) -> dict[str, FloatArray]:
+    """(N,) vehicles a day, by which residuals of counts are looked at, where most of the road has one."""
+    facts, _ = spf_facts(learned.tiles.frame.iloc[learned.known], learned.tiles.columns)
+    return {} if facts is None or facts.aadt is None else {"aadt": facts.aadt}
 
 
 def _tell(training: Training, step: str) -> None:

@@ -17,7 +17,7 @@ from roadrisk.grid import FloatArray, IntArray
 from roadrisk.inputs import Tiles
 from roadrisk.learning.baselines.regression import base_rate, number_outputs
 from roadrisk.learning.examples import Examples
-from roadrisk.learning.folds import BLOCK_TILES
+from roadrisk.learning.folds import BLOCK_TILES, Folds
 from roadrisk.learning.judging.evaluation import NextPeriod
 from roadrisk.learning.judging.intervals import block_of
 from roadrisk.learning.judging.judged import judged
@@ -90,25 +90,43 @@ def _question(
     """Which tiles are judged, what is to be said of it, and of the same tiles later both label windows."""
     origin = model.provenance["label"]
     seen = np.isin(tiles.keys.astype(str), model.out_of_fold["key"].unique())
-    new, again = usable & ~seen, usable & seen
-    if not again.any():
+    new, again = usable & far_from(tiles, seen, model.provenance.get("buffer_tiles") or 0), usable & seen
+    if not seen.any():
         return new, f"{tiles.path}: {int(new.sum()):,} tiles that the model did not learn from", None
     name = origin["measure"] or origin["column"]
     windows = {column.name: column.window for column in tiles.columns}
     # before format 4 the label did not tell
     window, learned = windows.get(name), origin.get("window", model.provenance["windows"].get("label"))
-    if window and learned and window[0] >= learned[1]:
+    if again.any() and window and learned and window[0] >= learned[1]:
         said = f"{tiles.path}: {int(again.sum()):,} tiles that the model learned from, in a later period"
-        others = f"; {int(new.sum()):,} others are left out" if new.any() else ""
+        unseen = int((usable & ~seen).sum())
+        others = f"; {unseen:,} others are left out" if unseen else ""
         said = f"{said}: {window[0]} to before {window[1]}{others}"
         return again, said, ((learned[0], learned[1]), (window[0], window[1]))
     if not new.any():
         raise ModelError(
-            f"{tiles.path} has only tiles that the model learned from, and no label of after "
+            f"{tiles.path} has only tiles that the model learned from or beside them, and no label of after "
             f"{learned[1] if learned else 'then'}; evaluate it on another metro or on a later label window"
         )
     said = f"{tiles.path}: {int(new.sum()):,} tiles that the model did not learn from"
-    return new, f"{said}; {int(again.sum()):,} that it learned from are left out", None
+    beside = int((usable & ~new).sum())
+    return new, f"{said}; {beside:,} that it learned from or that lie beside them are left out", None
+
+
+def far_from(tiles: Tiles, seen: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """(N,) whether a tile is neither seen nor within so many steps of a seen one, as no tested tile may be.
+
+    Parameters
+    ----------
+    seen : (N,) tiles that were learned from.
+    reach : width of the buffer [tiles].
+    """
+    if tiles.lattice is None:
+        return ~seen
+    row, col, _ = tiles.lattice
+    far = np.zeros(len(seen), bool)
+    far[Folds(np.where(seen, 0, 1), 2, row, col, reach if seen.any() else 0).train_rows(0)] = True
+    return far
 
 
 def _check_judgeable(label: FloatArray, tiles: Tiles, origin: dict[str, Any]) -> None:
@@ -119,9 +137,13 @@ def _check_judgeable(label: FloatArray, tiles: Tiles, origin: dict[str, Any]) ->
             "same sources"
         )
     if len(np.unique(label)) < 2:
+        cut = origin["threshold"]
+        same = f"have the same {name}"
+        if cut is not None:
+            same = f"are {'at' if label[0] else 'below'} {cut:g} {name}{' or more' if label[0] else ''}"
         raise ModelError(
-            f"{tiles.path}: all {len(label):,} tiles that can be judged have the same {name}; there is "
-            "nothing to tell apart"
+            f"{tiles.path}: all {len(label):,} tiles that can be judged {same}, so there is nothing to tell "
+            "apart; give a metro or a window with both kinds"
         )
 
 
@@ -136,7 +158,7 @@ def with_scores(
         no longer in its table of predictions, which are of training tiles.
     later : what `temporal` is of, where it is among the splits.
     """
-    scores, found = judged(splits, {}, model.name, int(model.provenance["settings"]["seed"]))
+    scores, found = judged(splits, {}, model.name, int(model.provenance.get("settings", {}).get("seed", 0)))
     own = model.evaluation
     evaluation = replace(
         own,

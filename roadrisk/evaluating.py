@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from roadrisk.elsewhere import Elsewhere, judged_elsewhere, with_scores
-from roadrisk.errors import ModelError, UsageError
+from roadrisk.errors import LayerError, ModelError, UsageError
 from roadrisk.files import whole_file
 from roadrisk.gathering import Gathered, gathered
 from roadrisk.inputs import Tiles, tiles_at
@@ -109,7 +110,7 @@ def evaluate(
     for one, other in combinations(tiles, 2):
         if one.identity == other.identity:
             raise UsageError(f"{other.path} is {one.path} again; leave one out")
-    learned_from = {one["identity"] for one in trained.provenance["datasets"]}
+    learned_from = {one["identity"] for one in trained.provenance.get("datasets", ())}
     told: list[str] = []
     new = [one for one in tiles if one.identity not in learned_from]
     told += [
@@ -133,16 +134,37 @@ def evaluate(
         keys = [place.key for place in trained.evaluation.places]
         pictures = {key: jpeg for one in tiles for key, jpeg in place_pictures(one, keys).items()}
         tables = robustness_tables(tried.trials, tried.quintiles, tried.said) if tried else ()
-        with whole_file(report) as temporary:
-            temporary.write_text(report_html(report_of(trained, pictures, tables)), encoding="utf-8")
+        _write_report(report_html(report_of(trained, pictures, tables)), report)
     return Evaluated(model, trained, report, tuple(told), tried)
 
 
 def _check_report(report: Path | None) -> None:
-    if report is not None and report.suffix != ".html":
+    """Nothing, if the report can be written there; asked before the work that fills it."""
+    if report is None:
+        return
+    if report.suffix != ".html":
         raise UsageError(f"-o {report}: the report is an .html file")
-    if report is not None and not report.parent.is_dir():
+    if report.is_dir():
+        raise UsageError(f"-o {report} is a folder; give the name of an .html file")
+    if not report.parent.is_dir():
         raise UsageError(f"-o {report}: there is no folder {report.parent}")
+    try:
+        with tempfile.TemporaryFile(dir=report.parent):
+            pass
+    except OSError as error:
+        raise _unwritable(report, error) from error
+
+
+def _write_report(html: str, report: Path) -> None:
+    try:
+        with whole_file(report) as temporary:
+            temporary.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(report, error) from error
+
+
+def _unwritable(report: Path, error: OSError) -> LayerError:
+    return LayerError(f"-o {report} cannot be written ({error.strerror}); free space or use another folder")
 
 
 def _with_scores(model: Model, found: Mapping[str, Elsewhere]) -> Model:
@@ -160,7 +182,7 @@ def _with_scores(model: Model, found: Mapping[str, Elsewhere]) -> Model:
 
 def _robustness(model: Model, tiles: Sequence[Tiles], device: str, progress: Progress) -> Robustness:
     """What becomes of the model's scores where one choice is another; it is trained anew for each."""
-    asked = {**model.provenance["settings"], "inputs": model.architecture.inputs, "device": device}
+    asked = {**model.provenance.get("settings", {}), "inputs": model.architecture.inputs, "device": device}
     settings = resolved(settings_from(asked))
     learned = gathered(tiles, settings)
     encoder = encoder_weights(settings)

@@ -167,9 +167,13 @@ def gathered(metros: Sequence[Tiles], settings: TrainSettings, beside: Tiles | N
 def _holding_out(
     learned: Gathered, row: IntArray, col: IntArray, cell_m: float, settings: TrainSettings
 ) -> HoldingOut:
-    """Folds of whole places; blocks know dataset, label and views, no other setting of a model."""
+    """Folds of whole places; blocks know dataset, label, views and neighbourhoods, no other setting.
+
+    The buffer is as wide as the widest view, so that no picture of a tested tile shows what one of a training
+    tile shows (Mahoney et al. 2023, arXiv 2303.07334).
+    """
     tiles = learned.tiles
-    views = [view.reach for view in tiles.views] if settings.sees != "facts" else []
+    views = [2 * view.reach + 1 for view in tiles.views] if settings.sees != "facts" else []
     reach = max([BUFFER_TILES, reach_tiles(settings), *views])
     correlogram = None if settings.block_m else _correlogram(learned, row, col, cell_m)
     plan = planned_folds(
@@ -177,7 +181,7 @@ def _holding_out(
         col[learned.known],
         learned.high,
         cell_m,
-        [1, *(2 * view + 1 for view in views), *settings.neighbourhood],
+        [1, *views, *settings.neighbourhood],
         reach,
         correlogram,
         settings.folds,

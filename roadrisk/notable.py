@@ -73,11 +73,7 @@ def _lonlat(tiles: Tiles, row: int) -> tuple[float | None, float | None]:
 def _facts(learned: Gathered, row: int) -> tuple[tuple[str, str], ...]:
     """What is known of a tile, by the names of columns, with units."""
     held: list[tuple[Column, Any]] = [(c, learned.tiles.frame[c.name].iloc[row]) for c in learned.columns]
-    return tuple(
-        (column.name, _told(value, column.unit))
-        for column, value in held
-        if value == value and value is not None
-    )
+    return tuple((column.name, _told(value, column.unit)) for column, value in held if not pd.isna(value))
 
 
 def _told(value: Any, unit: str) -> str:

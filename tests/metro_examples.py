@@ -19,11 +19,11 @@ from roadrisk.tiling import tile
 APART = 500  # squares from one metro to the next
 
 
-def metro_dataset(folder: Path, name: str, seed: int, **changes: Any) -> Dataset:
-    """A metro of 12 x 12 tiles, as far north as its seed."""
+def metro_dataset(folder: Path, name: str, seed: int, side: int = 12, **changes: Any) -> Dataset:
+    """A metro of so many rows and columns, as far north as its seed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "MIDDLE_SQUARE_Y", demo.MIDDLE_SQUARE_Y + APART * seed)
-        made = demo.made_up_metro(folder / f"{name}_sources", seed, 12, 12)
+        made = demo.made_up_metro(folder / f"{name}_sources", seed, side, side)
     return tile(replace(read_region(made.region), name=name, **changes), folder / name, workers=1).dataset
 
 

@@ -17,10 +17,9 @@ from roadrisk.grid import FloatArray
 from roadrisk.inputs import tiles_at
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.folds import Folds
-from roadrisk.learning.judging.measures import measures
+from roadrisk.learning.judging.measures import auroc_fold_mean
 from roadrisk.learning.loop.devices import fabric_of
 from roadrisk.learning.settings import Inputs, resolved
-from roadrisk.learning.tasks import Task
 from roadrisk.learning.validation import Training, cross_validated
 from roadrisk.region import read_region
 from roadrisk.sources.demo import made_up_metro
@@ -69,11 +68,7 @@ def out_of_fold(ground: Ground, inputs: Inputs, examples: Examples) -> FloatArra
 
 
 def auroc(ground: Ground, score: FloatArray) -> float:
-    e = ground.examples
-    found = measures(Task(), e.label, score[:, None], ground.folds.fold, e.has_image, e.label, e.area_km2)
-    value = found["auroc_fold_mean"]
-    assert value is not None
-    return float(value)
+    return auroc_fold_mean(ground.examples.label, score, ground.folds.fold)
 
 
 def out_of_fold_given_the_causes(ground: Ground) -> FloatArray:

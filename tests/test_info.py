@@ -230,8 +230,8 @@ def test_a_model_says_how_good_it_is_and_whence_it_came(model: Path) -> None:
 def test_a_model_that_is_not_whole(model: Path) -> None:
     _rewritten(model / "model.json", lambda manifest: manifest["provenance"].update(left_out=["x"]))
     assert _refused(model) == (
-        f"{model / 'model.json'} is damaged (AttributeError: 'list' object has no attribute 'items'); "
-        "train the model again"
+        f"{model} is not a whole roadrisk model (provenance.left_out: Input should be a valid dictionary); "
+        "train it again"
     )
     (model / "folds.parquet").unlink()
     assert "folds.parquet is missing or not the file that was written" in _refused(model)

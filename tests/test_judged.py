@@ -150,3 +150,13 @@ def test_no_order_of_rows_or_models_changes_a_number(task: Task) -> None:
         of["differences"] = sorted(of["differences"], key=lambda of: (of["a"], of["b"], of["tiles"]))
     assert one == other
     assert before.metrics == after.metrics
+
+
+def test_residuals_of_counts_are_looked_at_along_what_is_named() -> None:
+    outcomes, found = told(TASKS[2])
+    flow = np.random.default_rng(2).uniform(0, 9000, 160)
+    order = np.random.default_rng(1).permutation(160)
+    turned = outcomes.taken(order), found.taken(order)
+    curves = judged_of({"spatial": turned}, {}, "fused", SEED, {"aadt": flow[order]}).evaluation.curves
+    [cure] = [one for one in curves["spatial"]["fused"].cure if one.by == "aadt"]
+    assert cure == curves_of(outcomes, found.outputs["fused"], {"aadt": flow}).cure[-1]

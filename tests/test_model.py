@@ -34,7 +34,8 @@ from roadrisk.learning.judging.evaluation import (
     Place,
     Reliability,
 )
-from roadrisk.learning.judging.predictions import OutOfFold, out_of_fold_table
+from roadrisk.learning.judging.outcomes import Outcomes
+from roadrisk.learning.judging.predictions import OF_TILES, OutOfFold, predictions_table
 from roadrisk.learning.model import FORMAT, Model, fold_outputs, read_model, scores, write_model
 from roadrisk.learning.pictures.feeds import ImageFeed, scoring_feed
 from roadrisk.learning.pictures.sources import CachedPictures
@@ -120,9 +121,27 @@ def model(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 def table_of(validations: dict[str, CrossValidation], name: str = "fused") -> pd.DataFrame:
-    dataset = np.full(len(EXAMPLES), "boston", object)
+    """As formats before 5 had it."""
+    n = len(EXAMPLES)
+    outcomes = Outcomes(
+        task=Task(),
+        key=EXAMPLES.key,
+        dataset=np.full(n, "boston", object),
+        label=EXAMPLES.label,
+        high=EXAMPLES.label,
+        events=EXAMPLES.label,
+        threshold=None,
+        area_km2=EXAMPLES.area_km2,
+        road_m=np.full(n, np.nan),
+        has_image=EXAMPLES.has_image,
+        covered=np.ones(n, bool),
+        row=None,
+        col=None,
+        block=None,
+    )
     splits = {split: OutOfFold(one.fold, {name: one.outputs}) for split, one in validations.items()}
-    return out_of_fold_table(EXAMPLES.key, dataset, EXAMPLES.label, Task(), splits)
+    table = predictions_table({split: (outcomes, found) for split, found in splits.items()})
+    return table.drop(columns=list(OF_TILES))
 
 
 def said_by(model: Model, examples: Examples, feeds: list[ImageFeed | None]) -> np.ndarray:
@@ -261,7 +280,7 @@ def test_a_frozen_encoder_is_written_once(model: Model, tmp_path: Path) -> None:
     assert all(torch.equal(read[name], encoder[name]) for name in encoder)
 
 
-def test_out_of_fold_table_is_in_the_order_of_keys(model: Model) -> None:
+def test_predictions_are_in_the_order_of_keys(model: Model) -> None:
     table = model.out_of_fold
     assert list(table.columns) == [
         "split",

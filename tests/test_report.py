@@ -25,7 +25,7 @@ from roadrisk.inputs import tiles_at
 from roadrisk.learning.judging.changed import Trial
 from roadrisk.learning.judging.evaluation import Difference, Evaluation, Finding
 from roadrisk.learning.judging.fairness import Quintile
-from roadrisk.learning.judging.measured import metrics_table
+from roadrisk.learning.judging.measured import BASELINES, NETWORKS, metrics_table
 from roadrisk.learning.judging.told import NOT_JUDGED
 from roadrisk.learning.model import read_model
 from roadrisk.learning.tasks import Task
@@ -39,6 +39,7 @@ from roadrisk.reporting.report import FoldMap, Report, fold_maps, report_of
 from roadrisk.reporting.robustness import robustness_tables
 from roadrisk.reporting.summary import gap_words, summary
 from roadrisk.reporting.tables import difference_table, score_table
+from roadrisk.reporting.words import MODEL_ORDER, MODELS
 
 FORMATS = Path(__file__).parent / "formats"
 TASKS = pytest.mark.parametrize("task", [CLASS, COUNT, VALUE], ids=lambda task: task.kind)
@@ -126,6 +127,13 @@ def test_a_score_stands_with_its_interval_beside_that_of_random_folds(task: Task
             assert cell.below == f"{low:.3f} to {high:.3f}"
     assert table.own == {0}
     assert table.rows[0][0].below == "fused"
+
+
+def test_every_model_has_words_of_its_own_in_tables() -> None:
+    models = [name for name in (*NETWORKS, *BASELINES) if name not in MODELS]
+    assert not models
+    assert len(set(MODELS.values())) == len(MODELS)
+    assert [name for name in MODELS if name not in MODEL_ORDER] == []
 
 
 def test_the_ceiling_stands_beside_auroc() -> None:

@@ -61,6 +61,15 @@ def test_capped_weights_end_at_a_serious_injury() -> None:
     assert weights["K"] == weights["A"] > weights["B"]
 
 
+def test_weights_that_sum_to_zero_are_refused() -> None:
+    source = EventSource("c.csv", weights=dict.fromkeys("KABCO", 0.0))
+    with pytest.raises(
+        SourceError, match="all weights are 0, so no event would weigh anything; give one above"
+    ):
+        severity_weights(source, {"K": 1}, {})
+    assert severity_weights(EventSource("c.csv", weights={"K": 1, "O": 0}), {"O": 3}, {}) == {"O": 0}
+
+
 def test_own_weights_by_the_files_own_words_or_by_kabco() -> None:
     source = EventSource("c.csv", weights={"1": 50, "O": 1, "B": 8}, severities={"2": "B", "": "O"})
     assert severity_weights(source, {"1": 122, "2": 15, "": 40}, {}) == {"1": 50, "2": 8, "": 1}

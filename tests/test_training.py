@@ -54,9 +54,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """A made-up metro of 12 x 12 tiles with the views `aerial` and `context`."""
+    """A made-up metro of 20 x 20 tiles with the views `aerial` and `context`."""
     folder = tmp_path_factory.mktemp("wide")
-    region = read_region(made_up_metro(folder / "metro", seed=3, rows=12, cols=12).region)
+    region = read_region(made_up_metro(folder / "metro", seed=3, rows=20, cols=20).region)
     return tile(replace(region, context=3), folder / "dataset", workers=1).dataset
 
 
@@ -144,13 +144,15 @@ def test_every_fusion_of_every_number_of_views(
         encoder="basic",
         epochs=1,
         folds=2,
-        block_m=128,
+        block_m=512,
         quick=True,
         fusion=fusion,  # type: ignore[arg-type]
         views=views,
         own_encoders=own,
     )
     trained = train(wide.path, tmp_path / "m", asked)
+    # as wide as the widest view: no picture of a tested tile shows what one of a training tile shows
+    assert trained.model.provenance["buffer_tiles"] == (3 if "context" in views else 1)
     encoders = {n.split(".")[1] for n in trained.model.fold_models[0].state if n.startswith("image.")}
     assert len(encoders) == (len(views) if own else 1)
     assert read_model(tmp_path / "m").architecture == trained.model.architecture
@@ -168,7 +170,7 @@ def test_a_dataset_that_lacks_a_view_is_refused(
     wide: Dataset, dataset: Dataset, tmp_path: Path, roadrisk: Roadrisk
 ) -> None:
     two = ("--views", "aerial,context", "--encoder", "basic", "--epochs", 1, "--folds", 2, "--quick")
-    run = roadrisk("train", wide.path, "-o", tmp_path / "m", *two, "--block", 128)
+    run = roadrisk("train", wide.path, "-o", tmp_path / "m", *two, "--block", 512)
     assert run.code == 0, run.err
     run = roadrisk("score", dataset.path, "--model", tmp_path / "m", "-o", tmp_path / "r.csv")
     assert (run.code, run.out) == (1, "")

@@ -335,15 +335,18 @@ def flipped(path: Path) -> None:
             lambda m: (m / "folds.parquet").unlink(),
             "{m}/folds.parquet is missing or not the file that was written; train the model again",
         ),
-        (lambda m: (m / "model.json").unlink(), "{m} is not a roadrisk model: it has no model.json"),
+        (
+            lambda m: (m / "model.json").unlink(),
+            "{m} is not a roadrisk model: it has no model.json; give the folder that roadrisk train wrote",
+        ),
         (lambda m: cut(m / "model.json"), "{m}/model.json cannot be read as JSON; train the model again"),
         (
             lambda m: (m / "model.json").write_text('{"kind": "another"}'),
-            "{m}/model.json is not a roadrisk model's; give --model the -o of roadrisk train",
+            "{m}/model.json is not a roadrisk model's; give the folder that roadrisk train wrote",
         ),
         (
             lambda m: shutil.rmtree(m),
-            "{m}: no such model folder; give --model the -o of roadrisk train",
+            "{m}: no such model folder; give the folder that roadrisk train wrote",
         ),
     ],
 )

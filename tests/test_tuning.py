@@ -27,7 +27,7 @@ from roadrisk.tuning import Ground, score_of, tune
 from tests.metro_examples import metro_dataset
 
 START = TrainSettings(encoder="basic", inputs="facts", epochs=2, folds=2, batch_size=64)
-LOOKS = replace(START, inputs="both", epochs=1)
+LOOKS = replace(START, inputs="both", epochs=1, block_m=512)
 SEARCH = """
 import sys
 from pathlib import Path
@@ -41,7 +41,7 @@ tune(Path(sys.argv[1]), Path(sys.argv[2]), start, trials=10_000)
 @pytest.fixture(scope="module")
 def metro(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A metro with two views; tests only read it."""
-    return metro_dataset(tmp_path_factory.mktemp("tuned"), "a", 1, context=3)
+    return metro_dataset(tmp_path_factory.mktemp("tuned"), "a", 1, 20, context=3)
 
 
 def kept(out: Path) -> list[dict[str, Any]]:
@@ -334,7 +334,7 @@ def test_views_and_fusions_are_tried_on_the_same_tiles(metro: Dataset, tmp_path:
     settings = settings_from({}, out)
     assert ",".join(settings.views) in tried
     ground = Ground((metro.path,), replace(LOOKS, quick=True), ("aerial", "context"), lambda *_: None)
-    assert ground.known.buffer == 1
+    assert ground.known.buffer == 3
     rows, folds = ground.inner
     examples = ground.known.examples
     assert examples.row is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +22,8 @@ Split = Literal["spatial", "random"]
 # strict, since scoring reads the plain values that stand in the file
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Size = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0)]
+Whole = Annotated[int, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=0)]
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,23 @@ class LabelOrigin:
 
 
 @dataclass(frozen=True)
+class LearnedFrom:
+    """A dataset that a model learned from."""
+
+    name: str
+    identity: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What evaluating reads of the settings that a model was trained with."""
+
+    seed: Count = 0
+
+
+@dataclass(frozen=True)
 class Origin:
-    """What scoring reads of a model's provenance.
+    """What scoring, evaluating and the report read of a model's provenance.
 
     Parameters
     ----------
@@ -57,14 +74,30 @@ class Origin:
     metres_per_pixel : of each view of known scale.
     stretches : by view, how pixels of more than 8 bit became 8 bit.
     warnings : what was said of the sources when the tiles were made.
+    notes, choices : what happened in training, a line a thing.
+    left_out, asked_for : column -> why.
+    block_tiles, buffer_tiles : None where folds are random.
     """
 
     label: LabelOrigin
     windows: dict[str, tuple[IsoDate, IsoDate]]
     cell_m: Size | None
     metres_per_pixel: dict[str, Size]
+    datasets: tuple[LearnedFrom, ...] = ()
+    settings: Asked = field(default_factory=Asked)
     stretches: dict[str, tuple[tuple[Number, Number], ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
+    asked_for: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    tiles: Count = 0
+    high_risk_tiles: Count = 0
+    tiles_with_image: Count = 0
+    block_tiles: Count | None = None
+    buffer_tiles: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +116,7 @@ class Manifest:
     split: Split
     preparation: tuple[Preparation, ...]
     target: tuple[Target, ...]
-    metrics: dict[str, dict[str, dict[str, Any]]]
+    metrics: dict[str, dict[str, dict[str, Whole | Number | None]]]
     provenance: Origin
     calibration: Calibration | None
     dispersion: Dispersion | None

@@ -160,7 +160,8 @@ def read_model(path: Path) -> Model:
                 raise ModelError(f"{file} is missing or not the file that was written; train the model again")
         model = _model(*upgraded(manifest, load_file(path / WEIGHTS), pd.read_parquet(path / FOLDS)))
         _check_networks(model)
-        check_out_of_fold(model.out_of_fold, model.split, model.name, len(model.fold_models), FOLDS)
+        classes = len(model.architecture.task.classes)
+        check_out_of_fold(model.out_of_fold, model.split, model.name, len(model.fold_models), FOLDS, classes)
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError, UsageError) as error:
         raise ModelError(f"{path} is not a whole roadrisk model ({_reason(error)}); train it again") from None
     return model
@@ -289,16 +290,18 @@ def _manifest(model: Model, sha256: dict[str, str]) -> dict[str, Any]:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
-        raise ModelError(f"{path}: no such model folder; give --model the -o of roadrisk train")
+        raise ModelError(f"{path}: no such model folder; give the folder that roadrisk train wrote")
     file = path / MANIFEST
     if not file.is_file():
-        raise ModelError(f"{path} is not a roadrisk model: it has no {MANIFEST}")
+        raise ModelError(
+            f"{path} is not a roadrisk model: it has no {MANIFEST}; give the folder that roadrisk train wrote"
+        )
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError):
         raise ModelError(f"{file} cannot be read as JSON; train the model again") from None
     if not isinstance(manifest, dict) or manifest.get("kind") != "roadrisk model":
-        raise ModelError(f"{file} is not a roadrisk model's; give --model the -o of roadrisk train")
+        raise ModelError(f"{file} is not a roadrisk model's; give the folder that roadrisk train wrote")
     number = manifest.get("format")
     if type(number) is not int:
         raise ModelError(f"{file} names no model format; train the model again")

@@ -130,7 +130,7 @@ def report_of(
         name=", ".join(datasets),
         model=model.name,
         task=model.architecture.task,
-        metrics=model.metrics,
+        metrics=dict(sorted(model.metrics.items(), key=lambda of: _split_place(of[0]))),
         evaluation=model.evaluation,
         provenance=model.provenance,
         columns=model.columns,
@@ -140,6 +140,11 @@ def report_of(
         pictures=pictures or {},
         robustness=tuple(robustness),
     )
+
+
+def _split_place(split: str) -> tuple[int, str]:
+    """Where a split stands among others, however a file orders them."""
+    return (SPLIT_ORDER.index(split) if split in SPLIT_ORDER else len(SPLIT_ORDER)), split
 
 
 def fold_maps(

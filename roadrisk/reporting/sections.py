@@ -285,8 +285,8 @@ def consistency(report: Report) -> Section:
     )
     words = (
         "A ranking that is worth money holds: places called hot in one period have events in the next. A "
-        "model that is told nothing of past events ranks both periods nearly alike, right or wrong; of it only "
-        "the events there later tell anything."
+        "model that is told nothing of past events ranks both periods nearly alike, right or wrong; of it "
+        "only the events there later tell anything."
     )
     hot = table_of("Tiles called hot in the first period, in the second", header, rows, (1, 2, 3, 4, 5))
     return Section("consistency", title, (Words(words), hot))

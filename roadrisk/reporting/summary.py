@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from roadrisk.learning.judging.measured import NETWORKS
 from roadrisk.maps.fields import period
 from roadrisk.reporting.parts import Alarm, Part, Words
 from roadrisk.reporting.report import Report
 from roadrisk.reporting.words import (
-    NETWORKS,
     interval_words,
     less_is_better,
     listed,

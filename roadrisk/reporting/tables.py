@@ -16,6 +16,7 @@ from roadrisk.reporting.words import (
     SPLITS,
     less_is_better,
     measure_head,
+    measure_place,
     model_words,
     number,
     percent,
@@ -69,7 +70,7 @@ def score_table(report: Report, split: str, beside: str = "") -> Table:
 def every_measure(report: Report, split: str) -> Table:
     """All that `model.json` holds of a split: a row a measure, a column a model."""
     models = report.models(split)
-    metrics = list(dict.fromkeys(name for model in models for name in report.metrics[split][model]))
+    metrics = sorted({name for model in models for name in report.metrics[split][model]}, key=measure_place)
     rows = [
         (
             measure_head(metric),
@@ -82,7 +83,9 @@ def every_measure(report: Report, split: str) -> Table:
 
 
 def difference_table(differences: Sequence[Difference]) -> Table:
-    """Paired differences and whether they tell two models apart."""
+    """Paired differences and whether they tell two models apart; once where facts cover all tiles."""
+    everywhere = {(of.split, of.a, of.b): of.n for of in differences if of.tiles == "all"}
+    shown = [of for of in differences if of.tiles == "all" or of.n != everywhere.get((of.split, of.a, of.b))]
     rows = tuple(
         (
             Cell(f"{model_words(of.a)} less {model_words(of.b)}", SPLITS.get(of.split, of.split)),
@@ -93,7 +96,7 @@ def difference_table(differences: Sequence[Difference]) -> Table:
             Cell(f"{of.n:,}", f"{of.positives:,} of high risk"),
             Cell(f"{of.blocks:,}"),
         )
-        for of in differences
+        for of in shown
     )
     header = ("models", "measure", "tiles", "difference", "what it says", "judged", "blocks")
     title = "Differences on the same tiles, with 95 % intervals"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from roadrisk.learning.judging.measured import BASELINES, NETWORKS
 
 Measures = Mapping[str, Any]
 
@@ -71,33 +74,7 @@ SHORT = {
     "stack": "stack",
     "kernel_density": "kernel density",
 }
-# networks first, then baselines from the plainest to the hardest to beat
-MODEL_ORDER = (
-    "auto",
-    "fused",
-    "image",
-    "facts",
-    "fused_with_past",
-    "facts_with_past",
-    "fused_frozen",
-    "image_frozen",
-    "base_rate",
-    "road_length",
-    "past_counts",
-    "kernel_density",
-    "logistic",
-    "regression",
-    "spf",
-    "spf_length",
-    "empirical_bayes",
-    "logistic_with_past",
-    "regression_with_past",
-    "boosting",
-    "boosting_with_past",
-    "boosting_with_image",
-    "stack",
-)
-NETWORKS = MODEL_ORDER[:8]
+MODEL_ORDER = NETWORKS + BASELINES
 
 MEASURES = {
     "n": Measure("tiles", "Tiles that were judged."),
@@ -188,6 +165,17 @@ def measure_head(name: str) -> str:
     if name.endswith("_calibrated"):
         return f"{measure_head(name.removesuffix('_calibrated'))}, calibrated"
     return name
+
+
+def measure_place(name: str) -> tuple[int, str]:
+    """Where a measure stands among others; those by share of area or road last, the smallest share first.
+
+    >>> sorted(["hit_rate_10", "ece_calibrated", "hit_rate_5", "ece", "n"], key=measure_place)
+    ['n', 'ece', 'ece_calibrated', 'hit_rate_5', 'hit_rate_10']
+    """
+    plain = name.removesuffix("_calibrated")
+    place = list(MEASURES).index(plain) if plain in MEASURES else len(MEASURES)
+    return place, re.sub(r"\d+", lambda found: found[0].zfill(3), name)
 
 
 def less_is_better(name: str) -> bool:

@@ -55,7 +55,7 @@ def severity_weights(
 
     Raises
     ------
-    SourceError : a preset that is not there, or severities that nothing gives a weight.
+    SourceError : a preset that is not there, severities that nothing gives a weight, or weights of 0 alone.
 
     Examples
     --------
@@ -65,6 +65,11 @@ def severity_weights(
     """
     keys = {text: source.severities.get(text) or kabco_of(text) for text in counts}
     table = _weights(source, keys, earlier)
+    if table and not any(table.values()):
+        raise SourceError(
+            f"{source.where}: all weights are 0, so no event would weigh anything; give one above 0, or "
+            "leave weights out"
+        )
     weights = {}
     for text, key in keys.items():
         weight = table.get(text, table.get(key) if key is not None else None)

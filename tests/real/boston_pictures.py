@@ -1,8 +1,9 @@
 """What pictures add to facts in Boston: every model on the same folds, each with its interval.
 
-`ROADRISK_DATA=path/to/data make boston` prints Markdown; it fails where the fused model is certainly below the
-best of the others, or the facts network certainly below the best baseline on the facts. All is what `train`
-says in `model.json`; only what the road share of the mask alone says is added.
+`ROADRISK_DATA=path/to/data make boston` prints Markdown. It fails where the fused model is certainly below the
+best of those that it was promised to reach (`REACHED`), or the facts network certainly below the best baseline
+on the facts (`ON_FACTS`); what else is certainly above the fused model is named. All is what `train` says in
+`model.json`; only what the road share of the mask alone says is added.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ TOP_FIFTH = TrainSettings(encoder="aerial-resnet18", block_m=3000.0)
 LABELS = {"any crash": replace(TOP_FIFTH, label=MEASURE, at_least=1), "top fifth": TOP_FIFTH}
 ROAD, MASK, FUSED, FACTS = "road_length", "mask_share", "fused", "facts"
 ORDER = ("base_rate", ROAD, MASK, *BASELINES[2:], *NETWORKS)
-ON_FACTS = (ROAD, "logistic", "spf_length", "boosting")
+ON_FACTS = (ROAD, "logistic", "boosting")
+REACHED = (*ON_FACTS, MASK, "image", FACTS)
 SEED = TOP_FIFTH.seed
 
 
@@ -68,9 +70,13 @@ class Found:
         )
 
     def promised(self) -> list[Difference]:
-        """The fused model less the best of the others, and the facts network less the best on facts."""
-        others = [name for name in self.said.outputs if name != FUSED]
-        return self.differences([(FUSED, self.best(others)), (FACTS, self.best(ON_FACTS))])
+        """The fused model less the best that it is to reach, and the facts network less the best on facts."""
+        return self.differences([(FUSED, self.best(REACHED)), (FACTS, self.best(ON_FACTS))])
+
+    def above(self) -> list[str]:
+        """Models that are certainly above the fused one."""
+        others = [(FUSED, name) for name in self.said.outputs if name != FUSED]
+        return [one.b for one in self.differences(others) if below(one)]
 
     def differences(self, pairs: Sequence[tuple[str, str]]) -> list[Difference]:
         """Of these pairs, on all tiles."""
@@ -170,7 +176,8 @@ def lines(name: str, model: Model, of: Found, rule: str) -> Iterator[str]:
     first = [(one.a, one.b) for one in of.promised()]
     for one in of.differences(list(dict.fromkeys([*first, *pairs, *others]))):
         yield f"| {one.a} - {one.b}{' (promised)' if (one.a, one.b) in first else ''} | {told(one)} |"
-    yield f"\n- {of.evaluation.picture}"
+    yield f"\n- certainly above {FUSED}: {', '.join(of.above()) or 'none'}"
+    yield f"- {of.evaluation.picture}"
     yield from (f"- LEAK? {finding.text}" for finding in of.evaluation.findings if finding.leak)
     yield from (f"- {note}" for note in model.provenance["notes"])
     yield f"- folds: {of.evaluation.folds.rule if of.evaluation.folds else ''}"
@@ -211,6 +218,11 @@ def table(of: Found) -> Iterator[str]:
     yield f"| ceiling | {pooled[0]} | {within[0]} | | | | | | {pooled[1]} / {within[1]} |"
 
 
+def below(one: Difference) -> bool:
+    """Whether the interval is wholly under 0."""
+    return one.high is not None and one.high < 0
+
+
 def told(one: Difference) -> str:
     """As `+0.021 (0.008 to 0.034)`."""
     if one.low is None or one.high is None:
@@ -246,11 +258,7 @@ def main() -> None:
             of = found(model, dataset)
             print(*lines(name, model, of, ruled(dataset, settings)), sep="\n")
             print(f"- trained in {trained_s:.0f} s", flush=True)
-            failed += [
-                f"{name}: {one.a} is below {one.b}"
-                for one in of.promised()
-                if one.high is not None and one.high < 0
-            ]
+            failed += [f"{name}: {one.a} is below {one.b}" for one in of.promised() if below(one)]
     print(f"\nall in {(time.monotonic() - begun) / 60:.1f} minutes")
     if failed:
         raise SystemExit("; ".join(failed))

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-# strict, since they are read from files
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+# strict, since they are read from files, and of a size that plots can be drawn of
+MOST = 1e100
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-MOST, le=MOST)]
 Points = tuple[tuple[Number, Number], ...]
 Where = Literal["all", "covered"]
-Question = Literal["new place", "next period"]
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def judged(
     ceilings: Mapping[str, Ceiling],
     own: str,
     seed: int,
+    along: Mapping[str, FloatArray] | None = None,
 ) -> Judged:
     """How good each model is on each split, how certain that is, and whether the picture helps.
 
@@ -48,11 +49,16 @@ def judged(
     ceilings : by split, the AUROCs that chance leaves to anybody, where they are known.
     own : name of the model that is kept, which the others are compared with.
     seed : of the draws of blocks.
+    along : by name, (N,) of the rows of every split, what residuals of counts are cumulated along besides
+        what is expected and metres of road; NaN where unknown.
     """
     metrics: Metrics = {}
     evaluation, first = Evaluation(), next(iter(splits))
-    for split, of_split in splits.items():
-        outcomes, found = _by_key(*of_split)
+    for split, (outcomes, found) in splits.items():
+        # so that no order of rows shows in the last digit of a sum
+        order = np.argsort(outcomes.key, kind="stable")
+        outcomes, found = outcomes.taken(order), found.taken(order)
+        amounts = {name: of[order] for name, of in (along or {}).items()}
         known = ceilings[split]._asdict() if split in ceilings else {}
         best = {f"ceiling_{metric}": value for metric, value in known.items()}
         metrics[split] = {
@@ -65,7 +71,7 @@ def judged(
             made = paired_differences(outcomes, found, tuple(dict.fromkeys(pairs)), split, seed)
             evaluation = replace(evaluation, differences=(*evaluation.differences, *made))
             evaluation.curves[split] = {
-                name: curves_of(outcomes, said, seed=seed)
+                name: curves_of(outcomes, said, amounts, seed)
                 for name, said in found.outputs.items()
                 if name != "base_rate"
             }
@@ -78,13 +84,6 @@ def judged(
             road_to_ceiling=road_to_ceiling(metrics),
         ),
     )
-
-
-def _by_key(outcomes: Outcomes, found: OutOfFold) -> tuple[Outcomes, OutOfFold]:
-    """Tiles in the order of their keys, so that no order of rows shows in the last digit of a sum."""
-    order = np.argsort(outcomes.key, kind="stable")
-    outputs = {name: said[order] for name, said in found.outputs.items()}
-    return outcomes.taken(order), OutOfFold(found.fold[order], outputs)
 
 
 def _beside(own: str, names: Sequence[str]) -> list[tuple[str, str]]:

@@ -54,6 +54,7 @@ NETWORKS = (
     "fused_frozen",
     "image_frozen",
 )
+# from the plainest to the hardest to beat
 BASELINES = (
     "base_rate",
     "road_length",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from roadrisk.grid import FloatArray, IntArray
 from roadrisk.learning.judging.outcomes import Outcomes
@@ -208,38 +207,6 @@ def sums_of_ties(score: FloatArray, first: FloatArray, second: FloatArray) -> tu
     return sums[0], sums[1]
 
 
-def measures(
-    task: Task,
-    label: FloatArray,
-    outputs: FloatArray,
-    fold: IntArray,
-    has_image: NDArray[np.bool_],
-    events: FloatArray,
-    area_km2: FloatArray,
-) -> dict[str, float | int | None]:
-    """Every measure that needs no road, as `model.json` names them; None where not defined.
-
-    Parameters
-    ----------
-    label : (N,) index of the class, value or count.
-    outputs : (N, K) out of fold, as `tasks.said` gives them.
-    fold : (N,) that predicted each tile.
-    events : (N,) of the label window; the riskiest class itself where there are none. Of a value without any,
-        nothing is said of events.
-    """
-    if task.kind == "class":
-        found = _class_measures(task, label, outputs, fold)
-    elif task.kind == "count":
-        found = _count_measures(label, prediction(task, outputs))
-    else:
-        found = _value_measures(label, outputs[:, 0])
-    if task.kind != "value" or events.any():
-        order = ranked_by(task, outputs)
-        found |= _hot_spots(events, order, area_km2, "") | {"ndcg": ndcg(events, order)}
-    counts = {"n": len(label), "n_with_image": int(has_image.sum())}
-    return counts | {name: value if math.isfinite(value) else None for name, value in found.items()}
-
-
 def measures_of(outcomes: Outcomes, outputs: FloatArray, fold: IntArray) -> dict[str, float | int | None]:
     """Every measure of out-of-fold predictions, as `model.json` names them; None where not defined.
 
@@ -252,13 +219,18 @@ def measures_of(outcomes: Outcomes, outputs: FloatArray, fold: IntArray) -> dict
     fold : (N,) that predicted each tile.
     """
     of, task = outcomes, outcomes.task
-    found = measures(task, of.label, outputs, fold, of.has_image, of.events, of.area_km2)
+    if task.kind == "class":
+        found = _class_measures(task, of.label, outputs, fold)
+    elif task.kind == "count":
+        found = _count_measures(of.label, prediction(task, outputs))
+    else:
+        found = _value_measures(of.label, outputs[:, 0])
     if task.kind != "value" or of.events.any():
-        rows = np.flatnonzero(np.isfinite(of.road_m))
-        order = ranked_by(task, outputs)
-        by_road = _hot_spots(of.events[rows], order[rows], of.road_m[rows], "_road")
-        found |= {name: value if math.isfinite(value) else None for name, value in by_road.items()}
-    return found
+        order, rows = ranked_by(task, outputs), np.flatnonzero(np.isfinite(of.road_m))
+        found |= _hot_spots(of.events, order, of.area_km2, "") | {"ndcg": ndcg(of.events, order)}
+        found |= _hot_spots(of.events[rows], order[rows], of.road_m[rows], "_road")
+    counts = {"n": len(of), "n_with_image": int(of.has_image.sum())}
+    return counts | {name: value if math.isfinite(value) else None for name, value in found.items()}
 
 
 def _hot_spots(events: FloatArray, order: FloatArray, area: FloatArray, end: str) -> dict[str, float]:

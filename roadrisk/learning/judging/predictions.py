@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from roadrisk.errors import ModelError
 from roadrisk.grid import FloatArray, IntArray
@@ -34,42 +33,9 @@ class OutOfFold:
     fold: IntArray
     outputs: Mapping[str, FloatArray]
 
-
-def out_of_fold_table(
-    key: NDArray[Any],
-    dataset: NDArray[Any],
-    label: FloatArray,
-    task: Task,
-    splits: Mapping[Any, OutOfFold],
-) -> pd.DataFrame:
-    """A row for each split, model and training tile, in the order of splits, models and keys.
-
-    Its columns: `split, model, dataset, key, fold, label`; `output`, the logit of the riskiest class, the
-    value or the log of the expected count; `prediction`, what that means; and for more than two classes
-    the logit of each, `output_0` and on.
-
-    Parameters
-    ----------
-    key : (N,) a tile's id, after its source where ids are only that source's own.
-    dataset : (N,) identity of the dataset that each tile is from.
-    """
-    order = np.argsort(key, kind="stable")
-    tables = []
-    for split, of_split in splits.items():
-        for model, outputs in of_split.outputs.items():
-            table = pd.DataFrame(
-                {
-                    "split": split,
-                    "model": model,
-                    "dataset": dataset[order].astype(str),
-                    "key": key[order].astype(str),
-                    "fold": of_split.fold[order],
-                    "label": label[order],
-                    **_said(task, outputs[order]),
-                }
-            )
-            tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    def taken(self, rows: IntArray) -> OutOfFold:
+        """These rows in this order."""
+        return OutOfFold(self.fold[rows], {name: said[rows] for name, said in self.outputs.items()})
 
 
 def predictions_table(splits: Mapping[str, tuple[Outcomes, OutOfFold]]) -> pd.DataFrame:
@@ -130,12 +96,15 @@ def outcomes_of(
     return _outcomes(first, task, threshold), OutOfFold(first["fold"].to_numpy(np.int64), outputs)
 
 
-def check_out_of_fold(table: pd.DataFrame, split: str, model: str, folds: int, where: str) -> None:
+def check_out_of_fold(
+    table: pd.DataFrame, split: str, model: str, folds: int, where: str, classes: int = 0
+) -> None:
     """Refuse a table that would score a training tile by the wrong fold, or by none.
 
     Parameters
     ----------
     split, model : those whose `folds` models are there.
+    classes : that labels count from 0; 0 where labels are no classes.
 
     Raises
     ------
@@ -156,6 +125,9 @@ def check_out_of_fold(table: pd.DataFrame, split: str, model: str, folds: int, w
     own = table.loc[(table["split"] == split) & (table["model"] == model), "fold"]
     if own.empty or table["fold"].min() < 0 or own.max() >= folds:
         raise ValueError(f"{where} names folds that the model does not have")
+    kinds = table["label"].unique()
+    if classes and (len(kinds) < 2 or not np.isin(kinds, np.arange(classes)).all()):
+        raise ValueError(f"label in {where} is not of the {classes} classes of the model")
     if table.duplicated(["split", "model", "key"]).any():
         raise ValueError(f"{where} has a tile twice")
     if any(name in table for name in OF_TILES):

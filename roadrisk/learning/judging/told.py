@@ -44,7 +44,7 @@ def _optimism_lines(metrics: Metrics, task: Task, own: str) -> list[str]:
             "folds are random: the table does not say where its rows lie, so neighbours may flatter the score"
         ]
     name = "auroc_fold_mean" if task.kind == "class" else "spearman"
-    random, spatial = (metrics[split][own].get(name) for split in ("random", "spatial"))
+    random, spatial = (metrics[split].get(own, {}).get(name) for split in ("random", "spatial"))
     if random is None or spatial is None:
         return []
     gap = f"within folds, random ones score {random - spatial:+.3f} against spatial ones"

@@ -21,8 +21,10 @@ def device_of(asked: str) -> torch.device:
 
     Raises
     ------
-    UsageError : a GPU is asked for and there is none.
+    UsageError : another is asked for, or a GPU and there is none.
     """
+    if asked not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {asked} is not known; use auto, cpu or cuda")
     if asked == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch finds no GPU here; use --device cpu")
     if asked == "auto":
