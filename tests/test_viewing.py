@@ -173,7 +173,7 @@ def test_a_stretch_of_what_has_none(metro: Metro, dataset: Dataset, tmp_path: Pa
 
 def test_training_on_a_named_view(several: Dataset, tmp_path: Path) -> None:
     for view in ("context", "swapped"):
-        trained = train(several.path, tmp_path / view, replace(QUICK, views=(view,)))
+        trained = train(several.path, tmp_path / view, replace(QUICK, views=(view,), block_m=512))
         assert trained.model.provenance["views"] == [view]
         scored = score(several.path, tmp_path / view, [tmp_path / f"{view}.csv"])
         assert scored.lines()
