@@ -16,8 +16,11 @@ from roadrisk.gathering import counts_from, covered_by_all, has_a_side, road_met
 from roadrisk.grid import FloatArray, IntArray
 from roadrisk.inputs import Tiles
 from roadrisk.learning.baselines.regression import base_rate, number_outputs
+from roadrisk.learning.baselines.spf import SpfFacts, spf_outputs
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.folds import BLOCK_TILES, Folds
+from roadrisk.learning.judging.ceiling import Ceiling, ceiling_auroc
+from roadrisk.learning.judging.dispersion import fitted_dispersion
 from roadrisk.learning.judging.evaluation import NextPeriod
 from roadrisk.learning.judging.intervals import block_of
 from roadrisk.learning.judging.judged import judged
@@ -26,6 +29,7 @@ from roadrisk.learning.judging.predictions import OutOfFold, outcomes_of
 from roadrisk.learning.labels.label import events_of, high_risk, observed
 from roadrisk.learning.loop.devices import device_of
 from roadrisk.learning.model import Model, fold_outputs
+from roadrisk.learning.tasks import Task
 from roadrisk.metros import with_absent_classes
 from roadrisk.progress import Progress
 from roadrisk.scoring import check_fit, feeds_of, scored_examples
@@ -158,7 +162,10 @@ def with_scores(
         no longer in its table of predictions, which are of training tiles.
     later : what `temporal` is of, where it is among the splits.
     """
-    scores, found = judged(splits, {}, model.name, int(model.provenance.get("settings", {}).get("seed", 0)))
+    seed = int(model.provenance.get("settings", {}).get("seed", 0))
+    known = {split: _ceiling(model, outcomes, seed) for split, (outcomes, _) in splits.items()}
+    ceilings = {split: ceiling for split, ceiling in known.items() if ceiling is not None}
+    scores, found = judged(splits, ceilings, model.name, seed)
     own = model.evaluation
     evaluation = replace(
         own,
@@ -175,6 +182,28 @@ def with_scores(
         evaluation=evaluation,
         out_of_fold=model.out_of_fold[own_rows].reset_index(drop=True),
     )
+
+
+def _ceiling(model: Model, outcomes: Outcomes, seed: int) -> Ceiling | None:
+    """What luck leaves to be known of tiles elsewhere; None without counts, lengths of road or their table.
+
+    Means are those of length of road, as the model's training tiles teach them, times what makes their sum
+    that of the events: metros differ in crashes everywhere.
+    """
+    table, threshold = model.out_of_fold, outcomes.threshold
+    if threshold is None or "road_m" not in table or not outcomes.events.any():
+        return None
+    learned, _ = outcomes_of(table, model.split, outcomes.task, threshold)
+    if not np.isfinite(learned.road_m).any() or not np.isfinite(outcomes.road_m).any():
+        return None
+    count = Task("count", "negative-binomial", ())
+    said = spf_outputs(count, SpfFacts(learned.road_m), learned.events, SpfFacts(outcomes.road_m))[:, 0]
+    by_key = np.argsort(outcomes.key, kind="stable")
+    mean = np.exp(said) * (outcomes.events.sum() / math.fsum(np.exp(said)[by_key].tolist()))
+    k = fitted_dispersion(outcomes.events, mean).of(mean)
+    # one model said all of them, so all pairs are of one fold
+    found = ceiling_auroc(outcomes.events, mean, k, threshold, seed)
+    return Ceiling(found, found) if math.isfinite(found) else None
 
 
 def outcomes_elsewhere(model: Model, tiles: Tiles, rows: IntArray, examples: Examples) -> Outcomes:

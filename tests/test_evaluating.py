@@ -151,6 +151,24 @@ def test_a_new_metro_is_judged_by_its_scores(
     assert set(elsewhere.model.evaluation.curves["metro"]) == {"facts", "road_length"}
 
 
+def test_the_ceiling_of_a_new_metro_is_that_of_its_own_counts(
+    trained: Trained, metros: dict[str, Dataset], elsewhere: Evaluated
+) -> None:
+    """Counts that scatter about nothing but length of road leave little else to be known."""
+    [ceiling] = {of["ceiling_auroc"] for of in elsewhere.model.metrics["metro"].values()}
+    tiles = eligible(metros["b"], trained.model.provenance["label"]["threshold"])
+    counts = tiles["crashes_label"].to_numpy(float)
+    # who knew each tile's own count as its mean would draw these labels
+    chance = np.random.default_rng(0)
+    threshold = trained.model.provenance["label"]["threshold"]
+    drawn = [roc_auc_score(chance.poisson(counts) >= threshold, counts) for _ in range(50)]
+    assert max(of["auroc"] for of in elsewhere.model.metrics["metro"].values()) < ceiling < 1
+    assert ceiling < np.mean(drawn) + 0.02
+    told = next(line for line in elsewhere.lines() if "ceiling" in line and line.lstrip().startswith("metro"))
+    assert f"{ceiling:.3f}" in told
+    assert set(elsewhere.model.evaluation.road_to_ceiling["metro"]) >= {"facts"}
+
+
 def test_its_baselines_learned_where_the_model_did(
     trained: Trained, metros: dict[str, Dataset], elsewhere: Evaluated
 ) -> None:
