@@ -35,7 +35,7 @@ from roadrisk.learning.validation import CrossValidation, Training
 from roadrisk.next_period import NextPeriodFound, next_period
 from roadrisk.notable import notable_places
 
-AUTO = "auto"
+AUTO, LATER = "auto", "temporal"
 STAGE, STEPS = "what it is worth", ("next period", "ceilings", "intervals", "importance", "leaks")
 
 
@@ -92,16 +92,10 @@ def assessed(
         _tell(training, "next period")
         later, why = _later(learned, rivals, feeds, training)
         notes += [why] if why else []
-        before = later.before if later else None
         _tell(training, "ceilings")
-        found = {
-            name: _ceiling(learned, folds, before, settings.seed) for name, folds in comparison.folds.items()
-        }
-        ceilings = {name: ceiling for name, ceiling in found.items() if ceiling is not None}
+        ceilings = _ceilings(learned, comparison, later, settings.seed)
     if later is not None:
-        splits["temporal"] = (later.outcomes, later.found)
-        if later.ceiling_auroc is not None:  # one fold holds all tiles
-            ceilings["temporal"] = Ceiling(later.ceiling_auroc, later.ceiling_auroc)
+        splits[LATER] = (later.outcomes, later.found)
         notes += later.told
         choices += later.choices
     _tell(training, "intervals")
@@ -196,6 +190,17 @@ def _later(
         return next_period(learned, rivals, feeds, training), ""
     except ModelError as error:
         return None, f"{NOT_JUDGED}: {error}"
+
+
+def _ceilings(
+    learned: Gathered, comparison: Comparison, later: NextPeriodFound | None, seed: int
+) -> dict[str, Ceiling]:
+    """By split, where counts tell it."""
+    before = later.before if later else None
+    found = {name: _ceiling(learned, folds, before, seed) for name, folds in comparison.folds.items()}
+    if later is not None and later.ceiling_auroc is not None:  # one fold holds all tiles
+        found[LATER] = Ceiling(later.ceiling_auroc, later.ceiling_auroc)
+    return {name: ceiling for name, ceiling in found.items() if ceiling is not None}
 
 
 def _ceiling(learned: Gathered, folds: Folds, before: FloatArray | None, seed: int) -> Ceiling | None:

@@ -105,8 +105,8 @@ def test_sums_are_conserved(seed: int, shift: int, factor: int, x0: int, y0: int
     assert cells.tiles.lattice[2] == cells.tiles.cell_m == 100.0 * factor
 
 
-def same_text(one: object, other: object) -> bool:
-    return pd.isna(one) if other is None else one == other  # type: ignore[call-overload,no-any-return]
+def same_text(one: str | None, other: str | None) -> bool:
+    return bool(pd.isna(one)) if other is None else one == other
 
 
 @settings(max_examples=20)
