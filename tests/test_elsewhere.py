@@ -125,12 +125,15 @@ def test_s3(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_S3_ENDPOINT", f"127.0.0.1:{served.port}")
     monkeypatch.setenv("AWS_HTTPS", "NO")
     monkeypatch.setenv("AWS_VIRTUAL_HOSTING", "FALSE")
+    # whom GDAL asks for a key
+    monkeypatch.setenv("CPL_AWS_EC2_API_ROOT_URL", served.url("keys"))
     sheets = found("s3://bucket/a/north.tif", "s3://bucket/b/south.tif")
     assert np.array_equal(tiles(sheets), WHOLE)
     assert [identity["path"] for identity in sheets.identities()] == [
         "s3://bucket/a/north.tif",
         "s3://bucket/b/south.tif",
     ]
+    assert {request.path for request in served.requests} == {"/bucket/a/north.tif", "/bucket/b/south.tif"}
 
 
 def test_a_stac_search(served: Served) -> None:

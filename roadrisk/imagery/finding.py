@@ -23,7 +23,7 @@ from roadrisk.imagery.given import Given, GivenSheets
 from roadrisk.imagery.headers import LATTICE, Header, header_of, meeting, sheet_of
 from roadrisk.imagery.identities import remote_identity
 from roadrisk.imagery.names import gdal_name, is_remote, public_name
-from roadrisk.imagery.remote import REMOTE_OPTIONS
+from roadrisk.imagery.remote import remote_options
 from roadrisk.imagery.sheets import Sheet, Sheets, Stretch
 from roadrisk.imagery.stretching import stretched
 from roadrisk.imagery.tiles.archives import archived_sheets, is_archive
@@ -112,7 +112,7 @@ def _opened(source: ImagerySource, given: Sequence[Given], grid: Grid, progress:
     # one environment and one filter for all threads: both are set for the process
     with (
         warnings.catch_warnings(),
-        rasterio.Env(**REMOTE_OPTIONS),
+        rasterio.Env(**remote_options()),
         ThreadPoolExecutor(OPENED_AT_ONCE) as pool,
     ):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)

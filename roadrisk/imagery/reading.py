@@ -17,7 +17,7 @@ from rasterio.enums import MaskFlags
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from roadrisk.imagery.remote import REMOTE_OPTIONS, opened, opening_environment
+from roadrisk.imagery.remote import opened, opening_environment, remote_options
 from roadrisk.imagery.sheets import Bands, Sheet
 
 # (H, W, 4) red, green, blue, and 255 where known; the colours are 0 where it is 0, and weighed by it between
@@ -164,7 +164,7 @@ def opaque(source: Any, alpha: int) -> int:
 @contextmanager
 def reading_environment() -> Iterator[None]:
     """GDAL's settings for reading sheets."""
-    with rasterio.Env(**{**REMOTE_OPTIONS, "GDAL_CACHEMAX": CACHE_BYTES}):
+    with rasterio.Env(**{**remote_options(), "GDAL_CACHEMAX": CACHE_BYTES}):
         yield
 
 

@@ -90,9 +90,17 @@ def opening_environment(path: str) -> Iterator[None]:
     if is_remote(path):
         # nothing is looked for beside a remote file: that is a dozen requests, during which GDAL holds the
         # interpreter. Beside a local one there may be its place, so this is no setting for all
-        options = {**REMOTE_OPTIONS, **_s3_options(), "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+        options = {**remote_options(), "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
     with rasterio.Env(**options):
         yield
+
+
+def remote_options() -> dict[str, Any]:
+    """GDAL's settings for reading what may lie elsewhere.
+
+    S3 is read without a key, unless there is one: else GDAL asks a server of Amazon's for one, for a minute.
+    """
+    return {**REMOTE_OPTIONS, **_s3_options()}
 
 
 @cache

@@ -21,7 +21,7 @@ from roadrisk.grid import Bbox, Grid, transformer
 from roadrisk.imagery.headers import meeting
 from roadrisk.imagery.names import public_name
 from roadrisk.imagery.reading import opaque, seen
-from roadrisk.imagery.remote import REMOTE_OPTIONS, opened
+from roadrisk.imagery.remote import opened, remote_options
 from roadrisk.imagery.sheets import Sheet, Sheets, Stretch
 
 # the darkest and the brightest hundredths are cut off, as QGIS does
@@ -60,7 +60,7 @@ def measured_stretch(sheets: Sequence[Sheet], grid: Grid) -> Stretch:
     step = -(-len(sheets) // SAMPLED_SHEETS)
     samples: list[NDArray[np.float64]] = []
     unread: list[SourceError] = []
-    with rasterio.Env(**REMOTE_OPTIONS):
+    with rasterio.Env(**remote_options()):
         for sheet in sheets[::step]:
             try:
                 samples.append(_sample(sheet, grid))
