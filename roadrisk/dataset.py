@@ -24,7 +24,7 @@ from roadrisk.files import TEMPORARY, locked, remove_temporaries, whole_file, wr
 from roadrisk.grid import Grid
 from roadrisk.mosaic.reader import MosaicReader
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST = "dataset.json"
 RUN = "run.json"
 RECORD = ("x", "y", "time", "source_file", "source_row")
@@ -51,6 +51,8 @@ class View:
     compress : `jpeg` where pixels are not exact.
     stretch : for each colour the values that became 0 and 255; None where the sheets were of 8 bit.
     neighbourhood : tiles along a side of what the picture of a tile shows.
+    plan : that its parts are of; empty for the dataset's own.
+    coverage : column with the share of each tile that it covers; empty for `coverage_` and its name.
     """
 
     name: str
@@ -60,6 +62,13 @@ class View:
     compress: str = "zstd"
     stretch: tuple[tuple[float, float], ...] | None = None
     neighbourhood: int = 1
+    plan: str = ""
+    coverage: str = ""
+
+    @property
+    def coverage_column(self) -> str:
+        """The column with the share of each tile that it covers."""
+        return self.coverage or f"coverage_{self.name}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,8 @@ class Dataset:
     def reader(self, name: str) -> MosaicReader:
         """Pictures of single tiles from a view."""
         view = self.view(name)
-        return MosaicReader(self.path, name, self.grid, view.tile_size, self.plan, view.neighbourhood)
+        plan = view.plan or self.plan
+        return MosaicReader(self.path, name, self.grid, view.tile_size, plan, view.neighbourhood)
 
     def events(self) -> dict[str, pd.DataFrame]:
         """By source, a row an event: `x`, `y` in the grid's CRS, `time`, `source_file` and `source_row`.

@@ -191,7 +191,7 @@ def tiles_of_dataset(dataset: Dataset, views: Sequence[str]) -> Tiles:
 
 
 def _tile_view(dataset: Dataset, frame: pd.DataFrame, view: View) -> TileView:
-    has_image = frame[f"coverage_{view.name}"].to_numpy() >= max(view.min_coverage, np.finfo(float).tiny)
+    has_image = frame[view.coverage_column].to_numpy() >= max(view.min_coverage, np.finfo(float).tiny)
     rows, cols = frame["row"].to_numpy()[has_image], frame["col"].to_numpy()[has_image]
 
     def pictures_of(size_px: int) -> tuple[CachedPictures, ...]:

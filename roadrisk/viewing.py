@@ -22,8 +22,8 @@ from roadrisk.imagery.names import gdal_name, is_remote, public_name
 from roadrisk.imagery.sheets import Sheet, Sheets, Stretch
 from roadrisk.imagery.tiles.archives import is_archive
 from roadrisk.imagery.tiles.servers import is_server, planned_download
-from roadrisk.mosaic.context import context_block
-from roadrisk.mosaic.cutting import CutView, Days, cut_context, cut_view
+from roadrisk.mosaic.context import ContextPainter, context_block
+from roadrisk.mosaic.cutting import CutView, Days, cut_from_view, cut_view
 from roadrisk.mosaic.estimating import Estimate, estimate
 from roadrisk.mosaic.jobs import Target
 from roadrisk.mosaic.overview import overview_path, vrt_files
@@ -206,7 +206,8 @@ def cut_views(
         of = targets[views[0].name]
         block = context_block(of.tile_size, region.context)
         target = replace(of, view=CONTEXT, tile_size=block)
-        cut[CONTEXT] = cut_context(target, of, cut[of.view].coverage, workers, progress)
+        painter = ContextPainter(out, of.view, grid, of.tile_size, plan_hash, block)
+        cut[CONTEXT] = cut_from_view(target, painter, cut[of.view].coverage, workers, progress)
         seen = _view(region, target, cut[CONTEXT], views[0].stretch)
         views.append(replace(seen, neighbourhood=region.context))
     facts = [fact for view in cut for fact in _coverage_facts(view, cut[view])]
@@ -231,6 +232,12 @@ def view_files(view: View, parts: pd.DataFrame, grid: Grid) -> list[str]:
         overview_path(view.name),
         parts_path(view.name),
     ]
+
+
+def parts_digest(parts: pd.DataFrame) -> str:
+    """Digest of the parts' checksums."""
+    written = parts[parts["state"] == "written"]
+    return digest_of(written[["row", "col", "sha256"]].to_numpy().tolist())
 
 
 def sheet_account(view: str, sheets: Sheets) -> Account:
@@ -271,8 +278,7 @@ def _is_another(known: dict[str, Any]) -> bool:
 
 
 def _view(region: Region, target: Target, cut: CutView, stretch: Stretch | None) -> View:
-    written = cut.parts[cut.parts["state"] == "written"]
-    digest = digest_of(written[["row", "col", "sha256"]].to_numpy().tolist())
+    digest = parts_digest(cut.parts)
     return View(target.view, target.tile_size, region.min_coverage, digest, target.compress, stretch)
 
 

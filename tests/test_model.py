@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 
 from roadrisk.errors import ModelError
 from roadrisk.files import sha256_of
-from roadrisk.learning import model as model_module
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.folds import random_folds
 from roadrisk.learning.judging.calibration import Calibration, fitted_calibration
@@ -303,14 +302,17 @@ def test_an_existing_output_is_refused_and_untouched(model: Model, written: Path
     assert {path.name: path.read_bytes() for path in written.iterdir()} == before
 
 
-@pytest.mark.parametrize("broken", ["save", "write_json", "_synced"])
+@pytest.mark.parametrize(
+    "broken",
+    ["roadrisk.learning.model.save", "roadrisk.learning.model.write_json", "os.fsync", "pathlib.Path.rename"],
+)
 def test_nothing_half_written_is_left(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     def full(*_args: object, **_named: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(model_module, broken, full)
+    monkeypatch.setattr(broken, full)
     with pytest.raises(
         ModelError, match=r"model \(no space left on device\); free space or choose another -o$"
     ):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from safetensors.torch import load_file, save
 
 from roadrisk.columns import Column
 from roadrisk.errors import ModelError, UsageError
-from roadrisk.files import TEMPORARY, sha256_of, write_json
+from roadrisk.files import sha256_of, whole_folder, write_json
 from roadrisk.grid import FloatArray
 from roadrisk.learning.architecture import Architecture, network_of
 from roadrisk.learning.examples import Examples
@@ -44,6 +43,7 @@ from roadrisk.progress import Progress, silent
 FORMAT = 5
 PREPARED_AT_ONCE = 4096  # tiles whose facts are prepared for every fold at once
 MANIFEST, WEIGHTS, FOLDS = "model.json", "model.safetensors", "folds.parquet"
+ROADS = "roads.json"  # a road model has it instead
 REPORT = "report.html"  # for people: nothing reads it, so it has no checksum and may be missing
 # what a model that sees both sides, pictures or facts alone is called beside the others it is compared with
 MODEL_NAMES = {"both": "fused", "image": "image", "facts": "facts"}
@@ -120,29 +120,16 @@ def write_model(model: Model, out: Path, report: str | None = None) -> None:
     if out.exists():
         raise ModelError(f"{out} exists; choose another -o, or remove it")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(model, out, report)
+        with whole_folder(out) as folder:
+            # safetensors' own writing to a file lets nobody else read it
+            (folder / WEIGHTS).write_bytes(save(_tensors(model), metadata={"format": "pt"}))
+            model.out_of_fold.to_parquet(folder / FOLDS, index=False)
+            sha256 = {name: sha256_of(folder / name) for name in (WEIGHTS, FOLDS)}
+            write_json(folder / MANIFEST, _manifest(model, sha256))
+            if report is not None:
+                (folder / REPORT).write_text(report, encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise ModelError(f"cannot write {out} ({_reason(error)}); free space or choose another -o") from None
-
-
-def _write_whole(model: Model, out: Path, report: str | None) -> None:
-    temporary = out.parent / f"{TEMPORARY}{out.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir()
-        # safetensors' own writing to a file lets nobody else read it
-        (temporary / WEIGHTS).write_bytes(save(_tensors(model), metadata={"format": "pt"}))
-        model.out_of_fold.to_parquet(temporary / FOLDS, index=False)
-        sha256 = {name: sha256_of(temporary / name) for name in (WEIGHTS, FOLDS)}
-        write_json(temporary / MANIFEST, _manifest(model, sha256))
-        if report is not None:
-            (temporary / REPORT).write_text(report, encoding="utf-8")
-        _synced(temporary)
-        temporary.rename(out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def read_model(path: Path) -> Model:
@@ -292,6 +279,11 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise ModelError(f"{path}: no such model folder; give the folder that roadrisk train wrote")
     file = path / MANIFEST
+    if not file.is_file() and (path / ROADS).is_file():
+        raise ModelError(
+            f"{path} is a road model, which draws roads and scores no risk; use it with "
+            "`roadrisk roads apply --model`, or give the folder that roadrisk train wrote"
+        )
     if not file.is_file():
         raise ModelError(
             f"{path} is not a roadrisk model: it has no {MANIFEST}; give the folder that roadrisk train wrote"
@@ -354,9 +346,3 @@ def _reason(error: Exception) -> str:
 
 def _below(tensors: State, prefix: str) -> State:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _synced(folder: Path) -> None:
-    for file in folder.iterdir():
-        with file.open("rb+") as written:
-            os.fsync(written.fileno())

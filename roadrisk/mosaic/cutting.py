@@ -15,12 +15,11 @@ from roadrisk.errors import DatasetError, SourceError
 from roadrisk.files import remove_temporaries, whole_file
 from roadrisk.grid import FloatArray, Grid, Part
 from roadrisk.imagery.sheets import Sheets
-from roadrisk.mosaic.context import ContextPainter
 from roadrisk.mosaic.estimating import check_disk
-from roadrisk.mosaic.jobs import PartDone, PartJob, Target
+from roadrisk.mosaic.jobs import PartDone, PartJob, Target, part_done
 from roadrisk.mosaic.overview import overview_pixels, write_overview, write_vrt
 from roadrisk.mosaic.parts import Written, parts_path
-from roadrisk.mosaic.picture import Mask, Picture, Spent, summed
+from roadrisk.mosaic.picture import Mask, Painter, Picture, Spent, summed
 from roadrisk.mosaic.processes import finished
 from roadrisk.mosaic.warping import SheetPainter, sheets_by_part, tiles_under
 from roadrisk.progress import Progress, silent
@@ -77,22 +76,21 @@ def cut_view(target: Target, sheets: Sheets, workers: int, progress: Progress = 
     return _cut(target, jobs, int(under.sum()), workers, progress)
 
 
-def cut_context(
-    target: Target, of: Target, coverage: FloatArray, workers: int, progress: Progress = silent
+def cut_from_view(
+    target: Target, painter: Painter, coverage: FloatArray, workers: int, progress: Progress = silent
 ) -> CutView:
-    """Cut a view of small pictures from one that is cut, each tile area-averaged.
+    """Cut a view whose pictures are made from those of one that is cut.
 
     Parameters
     ----------
-    of : the view that is shrunken.
-    coverage : (rows, cols) of that view.
+    painter : makes them.
+    coverage : (rows, cols) of the view they are made from.
 
     Raises
     ------
     DatasetError : a part cannot be read or written, or a worker died.
     """
     grid = target.grid
-    painter = ContextPainter(of.dataset_dir, of.view, grid, of.tile_size, of.plan_hash, target.tile_size)
     jobs = [
         PartJob(target, part, painter)
         for part in grid.parts(target.tile_size)
@@ -114,7 +112,7 @@ def _cut(target: Target, jobs: Sequence[PartJob], tiles: int, workers: int, prog
     try:
         (views / view).mkdir(parents=True, exist_ok=True)
         remove_temporaries(views)
-        with closing(finished(jobs, workers)) as parts:
+        with closing(finished(part_done, jobs, workers)) as parts:
             for number, done in enumerate(parts, start=1):
                 gathered.add(done)
                 _check_failures(gathered, view, tiles)

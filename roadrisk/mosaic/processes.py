@@ -6,21 +6,29 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from multiprocessing.connection import wait as wait_for
+from typing import TypeVar
 
 from roadrisk.errors import DatasetError
-from roadrisk.mosaic.jobs import PartDone, PartJob, part_done
+
+Job = TypeVar("Job")
+Done = TypeVar("Done")
 
 
-def finished(jobs: Sequence[PartJob], workers: int) -> Generator[PartDone, None, None]:
-    """The parts as they are done, in any order; after an error or an interrupt the rest is called off."""
+def finished(work: Callable[[Job], Done], jobs: Sequence[Job], workers: int) -> Generator[Done, None, None]:
+    """What `work` makes of the jobs, in any order; after an error or an interrupt the rest is called off.
+
+    Parameters
+    ----------
+    work : a function of a module that imports little, since every worker pays for it.
+    """
     workers = min(workers, len(jobs))
     if workers <= 1:
-        yield from map(part_done, jobs)
+        yield from map(work, jobs)
         return
     # spawn: GDAL does not survive a fork
     context = multiprocessing.get_context("spawn")
@@ -28,10 +36,10 @@ def finished(jobs: Sequence[PartJob], workers: int) -> Generator[PartDone, None,
     pool = ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(until,))
     # a thread where Ctrl-C does not come: workers inherit that, and none is left half-started
     starter = ThreadPoolExecutor(1, "", signal.pthread_sigmask, (signal.SIG_BLOCK, {signal.SIGINT}))
-    pending: set[Future[PartDone]] = set()
+    pending: set[Future[Done]] = set()
     try:
         for job in jobs:
-            pending.add(starter.submit(pool.submit, part_done, job).result())
+            pending.add(starter.submit(pool.submit, work, job).result())
             if len(pending) >= 2 * workers:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
