@@ -21,7 +21,6 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from roadrisk.errors import ModelError, UsageError
-from roadrisk.learning.pictures import weights
 from roadrisk.learning.pictures.weights import (
     State,
     aerial_weights,
@@ -277,7 +276,7 @@ def test_without_a_network_it_says_which_file_to_put_into_torchs_cache(
 
 
 def at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(weights.IMAGENET, "resnet18", SimpleNamespace(url=url))
+    monkeypatch.setattr("torchvision.models.get_weight", lambda name: SimpleNamespace(url=url))
 
 
 def test_a_file_put_into_torchs_cache_is_used_and_so_is_one_that_is_fetched(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.stats import norm
+from scipy.special import ndtri
 from threadpoolctl import threadpool_limits
 
 from roadrisk.grid import FloatArray, IntArray
@@ -182,4 +182,4 @@ def _chance_limit(values: FloatArray, pairs: _Pairs) -> float:
     a = n * ((n**2 - 3 * n + 3) * s1 - n * s2 + 3 * s0**2)
     b = kurtosis * ((n**2 - n) * s1 - 2 * n * s2 + 6 * s0**2)
     variance = (a - b) / ((n - 1) * (n - 2) * (n - 3) * s0**2) - expected**2
-    return expected + float(norm.isf(LEVEL)) * math.sqrt(max(variance, 0.0))
+    return expected + float(ndtri(1 - LEVEL)) * math.sqrt(max(variance, 0.0))

@@ -7,24 +7,19 @@ has no max pool.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet, resnet18, resnet34, resnet50
 
 from roadrisk.errors import UsageError
 from roadrisk.nets.image import FrozenEncoder, TunedEncoder
 
 TIMM = "timm:"
-TORCHVISION: Mapping[str, Callable[..., ResNet]] = {
-    "resnet18": resnet18,
-    "resnet34": resnet34,
-    "resnet50": resnet50,
-}
+TORCHVISION = ("resnet18", "resnet34", "resnet50")
 AERIAL = "aerial-resnet18"
 
 Bands = tuple[float, float, float]
@@ -231,12 +226,15 @@ def timm_network(name: str, **given: Any) -> Any:
 def _drawn_body(name: str) -> Any:
     if name.startswith(TIMM):
         return timm_network(name, num_classes=0)
+    # here, not above: it takes seconds, and what learns from facts alone does without
+    from torchvision.models import get_model
+
     if name == AERIAL:
-        body = resnet18(weights=None)
+        body = get_model("resnet18", weights=None)
         body.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         body.maxpool = nn.Identity()
     elif name in TORCHVISION:
-        body = TORCHVISION[name](weights=None)
+        body = get_model(name, weights=None)
     else:
         raise ValueError(f"{name} has no body; use {', '.join(TORCHVISION)}, {AERIAL} or {TIMM}NAME")
     body.fc = nn.Identity()

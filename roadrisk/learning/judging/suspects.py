@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from scipy.stats import spearmanr
 
 from roadrisk.columns import Column
 from roadrisk.grid import FloatArray, IntArray
@@ -122,6 +121,9 @@ def _likeness(values: FloatArray, amount: FloatArray) -> float:
     if len(values) < FEWEST or (values == values[0]).all() or (amount == amount[0]).all():
         return 0.0
     straight = np.corrcoef(values, amount)[0, 1]
+    # here, not above: it takes a second
+    from scipy.stats import spearmanr
+
     return float(np.nanmax(np.abs([straight, spearmanr(values, amount).statistic])))
 
 

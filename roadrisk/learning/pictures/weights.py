@@ -19,7 +19,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weights
 
 from roadrisk.errors import ModelError
 from roadrisk.learning.settings import TrainSettings
@@ -29,9 +28,9 @@ State = dict[str, Tensor]
 
 # of ResNet50 too the first recipe: the second one's features, of smoothed labels, serve other tasks less
 IMAGENET = {
-    "resnet18": ResNet18_Weights.IMAGENET1K_V1,
-    "resnet34": ResNet34_Weights.IMAGENET1K_V1,
-    "resnet50": ResNet50_Weights.IMAGENET1K_V1,
+    "resnet18": "ResNet18_Weights.IMAGENET1K_V1",
+    "resnet34": "ResNet34_Weights.IMAGENET1K_V1",
+    "resnet50": "ResNet50_Weights.IMAGENET1K_V1",
 }
 OPTIONAL = ("num_batches_tracked",)  # counters that older files lack and that evaluation never reads
 AERIAL_FILE = ("weights", "v3.npz")
@@ -84,7 +83,10 @@ def imagenet_weights(encoder: str) -> State:
         return _timm_weights(encoder)
     if encoder not in IMAGENET:
         raise ModelError(f"--weights imagenet: there are none of {encoder}; leave it out, or give a PATH")
-    return weights_from(_fetched(IMAGENET[encoder].url, encoder), encoder)
+    # here, not above: it takes seconds
+    from torchvision.models import get_weight
+
+    return weights_from(_fetched(get_weight(IMAGENET[encoder]).url, encoder), encoder)
 
 
 def aerial_weights(encoder: str = AERIAL) -> State:
