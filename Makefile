@@ -13,10 +13,10 @@ demo: $(VENV)/.installed ## make up a metro, tile it, train on it, score it; pri
 	$(BIN)/roadrisk demo -o demo --overwrite
 
 test: $(VENV)/.tested ## all tests but the slow ones
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: $(VENV)/.tested ## every test, the slow ones too
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: lint test ## what CI runs: ruff, mypy strict, tests
 

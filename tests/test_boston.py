@@ -211,9 +211,14 @@ def test_streets_in_both_directions_count_once(records: Records, shared_data: Pa
     assert total < 0.75 * roads["length"].sum()
 
 
-def test_from_tiles_to_layers(boston: Dataset, tmp_path: Path, roadrisk: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    "judged", [("--quick", "--folds", 2), pytest.param((), marks=pytest.mark.slow, id="all that is compared")]
+)
+def test_from_tiles_to_layers(
+    boston: Dataset, tmp_path: Path, roadrisk: Callable[..., Any], judged: tuple[object, ...]
+) -> None:
     model, outs = tmp_path / "model", [tmp_path / f"risk.{s}" for s in ("geojson", "gpkg", "html")]
-    run = roadrisk("train", boston.path, "--encoder", "basic", "--epochs", 1, "-o", model)
+    run = roadrisk("train", boston.path, "--encoder", "basic", "--epochs", 1, *judged, "-o", model)
     assert run.code == 0, run.err
     run = roadrisk("score", boston.path, "--model", model, *(w for out in outs for w in ("-o", out)))
     assert run.code == 0, run.err

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 COMMANDS = ["tile", "train", "score", "demo"]
 
 
-def roadrisk(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def started(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "roadrisk", *args], capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which the command is started in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -29,7 +38,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_and_stands_in_the_readme(command: str) -> None:
-    run = roadrisk(command, "--help")
+    run = started(command, "--help")
     assert run.returncode == 0
     assert f"roadrisk {command} [OPTIONS]" in run.stdout
     readme = (Path(__file__).parents[1] / "README.md").read_text()
@@ -76,18 +85,20 @@ def test_every_command_has_help_and_stands_in_the_readme(command: str) -> None:
         ),
     ],
 )
-def test_wrong_words_get_one_line(tmp_path: Path, args: list[str], code: int, message: str | None) -> None:
-    run = roadrisk(*args, cwd=tmp_path)
-    assert run.returncode == code
-    said = run.stderr.strip()
+def test_wrong_words_get_one_line(
+    here: Path, roadrisk: Callable[..., Any], args: list[str], code: int, message: str | None
+) -> None:
+    run = roadrisk(*args)
+    assert run.code == code
+    said = run.err.strip()
     assert "\n" not in said
     if message is not None:
         assert said == message
-    assert list(tmp_path.iterdir()) == []
+    assert list(here.iterdir()) == []
 
 
 def test_fewer_workers_than_one_is_wrong_usage(tmp_path: Path) -> None:
-    run = roadrisk(
+    run = started(
         "tile", "--bbox", "0", "0", "1", "1", "--zoom", "10", "--workers", "-3", "-o", "x", cwd=tmp_path
     )
     assert run.returncode == 2
@@ -95,12 +106,11 @@ def test_fewer_workers_than_one_is_wrong_usage(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_box_may_be_written_both_ways(tmp_path: Path) -> None:
-    words = roadrisk(
-        "tile", "--bbox", "-93.7", "41.5", "-93.5", "41.7", "--zoom", "14", "--dry-run", cwd=tmp_path
-    )
-    commas = roadrisk("tile", "--bbox=-93.7,41.5,-93.5,41.7", "--zoom", "14", "--dry-run", cwd=tmp_path)
-    one = roadrisk("tile", "--bbox", "-93.7,41.5,-93.5,41.7", "--zoom", "14", "--dry-run", cwd=tmp_path)
-    assert words.returncode == 0, words.stderr
-    assert words.stderr == commas.stderr == one.stderr
-    assert "13 x 10 = 130 tiles" in words.stderr
+def test_the_box_may_be_written_both_ways(here: Path, roadrisk: Callable[..., Any]) -> None:
+    rest = ("--zoom", "14", "--dry-run")
+    words = roadrisk("tile", "--bbox", "-93.7", "41.5", "-93.5", "41.7", *rest)
+    commas = roadrisk("tile", "--bbox=-93.7,41.5,-93.5,41.7", *rest)
+    one = roadrisk("tile", "--bbox", "-93.7,41.5,-93.5,41.7", *rest)
+    assert words.code == 0, words.err
+    assert words.err == commas.err == one.err
+    assert "13 x 10 = 130 tiles" in words.err

@@ -333,10 +333,10 @@ cut_view(Target(Path(sys.argv[2]), "aerial", grid, 64, "plan"), found_sheets([Im
 
 
 def test_killed_in_the_middle_and_run_again(tmp_path: Path) -> None:
-    grid = Grid("cell", "EPSG:32619", 0.0, 0.0, 64.0, 5000, -73000, 128, 192)
+    # six parts, half as high as wide
+    grid = Grid("cell", "EPSG:32619", 0.0, 0.0, 64.0, 5000, -73000, 32, 384)
     for n in range(6):
-        place = at(4096 * (n % 3) + 100, 4096 * (n // 3) + 100)
-        sheet(tmp_path / f"sheets/s{n}.tif", scene(1500, 1500, n), place)
+        sheet(tmp_path / f"sheets/s{n}.tif", scene(800, 800, n), at(4096 * n + 100, 100))
     sheets = [tmp_path / "sheets"]
     cut(tmp_path / "whole", sheets, grid)
     out = tmp_path / "out"
@@ -367,7 +367,8 @@ def running(pid: str) -> bool:
 
 
 def test_two_workers_write_what_one_does_and_go_on_when_a_damaged_sheet_is_mended(tmp_path: Path) -> None:
-    grid = Grid("cell", "EPSG:32619", 0.0, 0.0, 64.0, 5000, -73000, 64, 192)
+    # three parts of a few rows: a part's width is no setting, and workers hear of no other
+    grid = Grid("cell", "EPSG:32619", 0.0, 0.0, 64.0, 5000, -73000, 8, 192)
     paths = [
         sheet(tmp_path / f"sheets/s{n}.tif", scene(300, 300, n), at(4096 * n + 100, 100), compress="deflate")
         for n in range(3)
