@@ -21,7 +21,7 @@ from roadrisk.learning.judging.told import evaluation_lines
 from roadrisk.learning.loop.devices import fabric_of
 from roadrisk.learning.model import Model, read_model
 from roadrisk.learning.pictures.weights import encoder_weights
-from roadrisk.learning.settings import resolved, settings_from
+from roadrisk.learning.settings import TrainSettings, resolved
 from roadrisk.learning.validation import Training
 from roadrisk.metros import names_of
 from roadrisk.progress import Progress, silent
@@ -32,6 +32,7 @@ from roadrisk.reporting.report import report_of
 from roadrisk.reporting.robustness import robustness_tables
 from roadrisk.robustness import Robustness
 from roadrisk.robustness import robustness as robustness_of
+from roadrisk.schema import settings_of
 from roadrisk.scoring import called_as
 
 
@@ -183,7 +184,7 @@ def _with_scores(model: Model, found: Mapping[str, Elsewhere]) -> Model:
 def _robustness(model: Model, tiles: Sequence[Tiles], device: str, progress: Progress) -> Robustness:
     """What becomes of the model's scores where one choice is another; it is trained anew for each."""
     asked = {**model.provenance.get("settings", {}), "inputs": model.architecture.inputs, "device": device}
-    settings = resolved(settings_from(asked))
+    settings = resolved(settings_of(TrainSettings, asked))
     learned = gathered(tiles, settings)
     encoder = encoder_weights(settings)
     training = Training(

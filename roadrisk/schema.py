@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from roadrisk.errors import RoadriskError
+from roadrisk.errors import RoadriskError, UsageError
 
 # the region file is TOML, whose users know no tuples
 _PLAIN = {
@@ -20,6 +22,40 @@ _PLAIN = {
 }
 _SHOWN = 80  # characters of a value in a message
 _BRANCH = re.compile(r"literal\[.*\]|tuple\[.*\]|dict\[.*\]|constrained-str|str|int|float|bool|[A-Z]\w\w+")
+
+
+Settings = TypeVar("Settings")
+
+
+def settings_of(schema: type[Settings], given: Mapping[str, Any], file: Path | None = None) -> Settings:
+    """Settings from names and values, and from a TOML file where they say nothing.
+
+    Parameters
+    ----------
+    schema : a frozen dataclass; its defaults stand for what is not said.
+
+    Raises
+    ------
+    UsageError : no such file, a name that is none, or a value out of range.
+
+    Examples
+    --------
+    >>> from roadrisk.learning.settings import TrainSettings
+    >>> settings_of(TrainSettings, {"epoch": 3})
+    Traceback (most recent call last):
+    ...
+    roadrisk.errors.UsageError: settings: unknown key 'epoch'; did you mean epochs?
+    """
+    kept: dict[str, Any] = {}
+    if file is not None:
+        try:
+            kept = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"--settings {file} cannot be read as TOML ({reason})") from None
+        checked(schema, kept, str(file), UsageError)
+    settings: Settings = checked(schema, {**kept, **given}, "settings", UsageError)
+    return settings
 
 
 def checked(schema: Any, table: Mapping[str, Any], where: str, error: type[RoadriskError]) -> Any:

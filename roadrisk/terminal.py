@@ -1,4 +1,4 @@
-"""What a command says: progress and the summary on stderr, paths or JSON on stdout."""
+"""How commands speak: the options they share, progress and the summary on stderr, paths or JSON on stdout."""
 
 from __future__ import annotations
 
@@ -6,14 +6,27 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from roadrisk.plain_text import plain
+from roadrisk.words import joined_words
 
 if TYPE_CHECKING:
     from roadrisk.progress import Progress
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of paths.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
+
+
+class Command(TyperCommand):
+    """A command whose `--bbox W S E N` may also be written `--bbox W,S,E,N`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, joined_words(args))
 
 
 def report(lines: list[str], quiet: bool) -> None:

@@ -102,3 +102,19 @@ def sides(text: str | None) -> list[int] | None:
 def sources(paths: list[str] | None) -> list[dict[str, str]] | None:
     """Source flags as the region file writes them."""
     return [{"path": str(Path(p).expanduser()) if p.startswith("~") else p} for p in paths] if paths else None
+
+
+def widths(given: list[str] | None) -> dict[str, float] | None:
+    """Widths by class of road, as `residential=7`."""
+    if given is None:
+        return None
+    known = {}
+    for text in given:
+        name, _, metres = text.rpartition("=")
+        try:
+            known[name.strip()] = float(metres)
+        except ValueError:
+            name = ""
+        if not name.strip():
+            raise UsageError(f"--width {text} is not CLASS=METRES, as in residential=7")
+    return known

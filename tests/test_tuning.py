@@ -20,7 +20,8 @@ import pytest
 
 from roadrisk.dataset import Dataset
 from roadrisk.errors import ModelError, UsageError
-from roadrisk.learning.settings import TrainSettings, settings_from
+from roadrisk.learning.settings import TrainSettings
+from roadrisk.schema import settings_of
 from roadrisk.searching import search_space
 from roadrisk.training import train
 from roadrisk.tuning import Ground, score_of, tune
@@ -84,7 +85,7 @@ def test_the_first_trial_is_what_was_started_from_and_the_best_is_no_worse(
     assert found.inner[1] >= found.inner[0]
     assert found.trials == 12
     assert found.measure == "auroc_fold_mean"
-    settings = settings_from({}, searched)
+    settings = settings_of(TrainSettings, {}, searched)
     for name in ("learning_rate", "weight_decay", "dropout"):
         assert getattr(settings, name) == best["params"][name]
     assert (settings.encoder, settings.inputs, settings.epochs, settings.folds) == ("basic", "facts", 2, 2)
@@ -128,7 +129,7 @@ def test_a_search_that_is_killed_goes_on_as_if_it_had_not_been(metro: Dataset, t
         process.wait()
     done = kept(out)
     assert len(done) >= 3
-    assert settings_from({}, out), "the best so far is there"
+    assert settings_of(TrainSettings, {}, out), "the best so far is there"
     # the line that was being written
     with beside.open("ab") as file:
         file.write(b'{"number": 99, "par')
@@ -253,7 +254,7 @@ def test_a_command_says_what_was_found_and_what_it_is_worth(
     assert "auroc_fold_mean in inner folds: " in run.err
     assert "on tiles that the search never saw: " in run.err
     assert [list(one["params"]) for one in kept(tmp_path / "new/t.toml")] == [["dropout"]] * 2
-    assert settings_from({}, tmp_path / "new/t.toml").learning_rate == 0.05
+    assert settings_of(TrainSettings, {}, tmp_path / "new/t.toml").learning_rate == 0.05
     run = roadrisk("tune", metro.path, *args, "-o", tmp_path / "new/t.toml", "--json")
     assert json.loads(run.out)["trials"] == 2
 
@@ -331,7 +332,7 @@ def test_views_and_fusions_are_tried_on_the_same_tiles(metro: Dataset, tmp_path:
     tried = {one["params"]["views"] for one in kept(out)}
     assert tried <= {"aerial", "context", "aerial,context"}
     assert len(tried) > 1, "choose another seed"
-    settings = settings_from({}, out)
+    settings = settings_of(TrainSettings, {}, out)
     assert ",".join(settings.views) in tried
     ground = Ground((metro.path,), replace(LOOKS, quick=True), ("aerial", "context"), lambda *_: None)
     assert ground.known.buffer == 3
@@ -371,7 +372,7 @@ def test_trials_that_fail_are_counted_and_told_why(
     assert count == encoders.count("resnet50")
     assert "put resnet50-0676ba61.pth into" in why
     assert f"{count} failed: {why}" in found.lines()
-    assert settings_from({}, out).encoder == "basic"
+    assert settings_of(TrainSettings, {}, out).encoder == "basic"
     # and are not tried again
     assert tune(metro.path, out, LOOKS, trials=4, search=["encoder=resnet50"]).failed == found.failed
     # what is started from must do
@@ -397,4 +398,6 @@ def test_a_search_finds_what_is_plainly_better(metro: Dataset, tmp_path: Path) -
     found = tune(metro.path, tmp_path / "t.toml", start, trials=4, search=["learning_rate"])
     assert found.found["learning_rate"] > 1e-5
     assert found.inner[1] > found.inner[0]
-    train(metro.path, tmp_path / "m", replace(settings_from({}, tmp_path / "t.toml"), quick=True))
+    train(
+        metro.path, tmp_path / "m", replace(settings_of(TrainSettings, {}, tmp_path / "t.toml"), quick=True)
+    )

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from roadrisk.errors import UsageError
-from roadrisk.schema import checked
 
 ENCODERS = ("basic", "resnet18", "resnet34", "resnet50", "aerial-resnet18")
 TIMM = "timm:"
@@ -178,32 +175,6 @@ def follows(encoder: str, tune: Tune | None) -> EncoderDefaults:
     if encoder == "basic":
         return BASIC
     return FROZEN if tune in (None, "none") else TUNED
-
-
-def settings_from(given: Mapping[str, Any], file: Path | None = None) -> TrainSettings:
-    """Settings from names and values, and from a TOML file where they say nothing.
-
-    Raises
-    ------
-    UsageError : no such file, a name that is none, or a value out of range.
-
-    Examples
-    --------
-    >>> settings_from({"epoch": 3})
-    Traceback (most recent call last):
-    ...
-    roadrisk.errors.UsageError: settings: unknown key 'epoch'; did you mean epochs?
-    """
-    kept: dict[str, Any] = {}
-    if file is not None:
-        try:
-            kept = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise UsageError(f"--settings {file} cannot be read as TOML ({reason})") from None
-        checked(TrainSettings, kept, str(file), UsageError)
-    settings: TrainSettings = checked(TrainSettings, {**kept, **given}, "settings", UsageError)
-    return settings
 
 
 def resolved(settings: TrainSettings) -> TrainSettings:
