@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ import pandas as pd
 import rasterio
 import shapely
 from affine import Affine
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 from pyproj import Transformer
@@ -30,7 +28,9 @@ from roadrisk.grid import Bbox
 from roadrisk.maps.bands import BANDS
 from roadrisk.maps.fields import field_description
 from roadrisk.maps.scored import WGS84, About, Scored
+from roadrisk.pages import csp_hash, rendered, template_text
 
+PACKAGE = "roadrisk.maps"
 PAGE_LIMIT_BYTES = 20_000_000
 PICTURE_LIMIT_PX = 4096
 SMALLEST_PICTURE_PX = 64
@@ -236,33 +236,19 @@ def json_in_html(value: Any) -> Markup:
 
 def _rendered(about: About, data: dict[str, Any], picture: dict[str, Any] | None) -> str:
     scripts, styles = _scripts(), _styles()
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            about=about,
-            data=json_in_html({**data, "picture": picture}),
-            bands=data["bands"],
-            unscored=data["unscored"],
-            tiles=len(data["shapes"]),
-            scripts=scripts,
-            styles=styles,
-            script_hashes=" ".join(_csp_hash(script) for script in scripts),
-            style_hashes=" ".join(_csp_hash(style) for style in styles),
-            maplibre_licence=_template_text("maplibre-gl-license.txt"),
-        )
-    )
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("roadrisk.maps"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+    return rendered(
+        PACKAGE,
+        "page.html.j2",
+        about=about,
+        data=json_in_html({**data, "picture": picture}),
+        bands=data["bands"],
+        unscored=data["unscored"],
+        tiles=len(data["shapes"]),
+        scripts=scripts,
+        styles=styles,
+        script_hashes=" ".join(csp_hash(script) for script in scripts),
+        style_hashes=" ".join(csp_hash(style) for style in styles),
+        maplibre_licence=template_text(PACKAGE, "maplibre-gl-license.txt"),
     )
 
 
@@ -270,12 +256,12 @@ def _environment() -> Environment:
 def _scripts() -> tuple[Markup, ...]:
     # without its last line, which would send a browser's developer tools to look for a source map
     library = _maplibre("maplibre-gl.js").rsplit("//# sourceMappingURL", 1)[0]
-    return tuple(Markup(text) for text in (library, _template_text("page.js")))  # noqa: S704 - files of packages
+    return tuple(Markup(text) for text in (library, template_text(PACKAGE, "page.js")))  # noqa: S704 - files of packages
 
 
 @cache
 def _styles() -> tuple[Markup, ...]:
-    return tuple(Markup(text) for text in (_maplibre("maplibre-gl.css"), _template_text("page.css")))  # noqa: S704
+    return tuple(Markup(text) for text in (_maplibre("maplibre-gl.css"), template_text(PACKAGE, "page.css")))  # noqa: S704
 
 
 def _maplibre(name: str) -> str:
@@ -288,11 +274,3 @@ def _maplibre(name: str) -> str:
     raise LayerError(
         f"{name} of the package maplibre is missing; install it again: pip install --force-reinstall maplibre"
     )
-
-
-def _template_text(name: str) -> str:
-    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
-
-
-def _csp_hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}'"

@@ -2,48 +2,41 @@
 
 from __future__ import annotations
 
-import base64
-from functools import cache
-from hashlib import sha256
-from pathlib import Path
+from collections.abc import Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from roadrisk.pages import csp_hash, rendered, template_text
+from roadrisk.reporting.parts import Part, Section
 from roadrisk.reporting.report import Report
 from roadrisk.reporting.sections import sections
 from roadrisk.reporting.summary import summary
 
+PACKAGE = "roadrisk.reporting"
+
 
 def report_html(report: Report) -> str:
     """A self-contained page without scripts."""
-    style = _style()
-    digest = base64.b64encode(sha256(style.encode()).digest()).decode()
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            report=report,
-            summary=summary(report),
-            sections=sections(report),
-            style=Markup(style),  # noqa: S704 - a file of this package
-            style_hash=f"'sha256-{digest}'",
-        )
+    heading = report.name or "a table"
+    return page_of("What the risk map is worth", heading, summary(report), sections(report))
+
+
+def page_of(kind: str, heading: str, summary: Sequence[Part], sections: Sequence[Section]) -> str:
+    """A self-contained page without scripts, in the report's style.
+
+    Parameters
+    ----------
+    kind : what it tells, above its heading and in its title.
+    summary : what stands above the links to the sections.
+    """
+    style = template_text(PACKAGE, "report.css")
+    return rendered(
+        PACKAGE,
+        "report.html.j2",
+        kind=kind,
+        heading=heading,
+        summary=summary,
+        sections=sections,
+        style=Markup(style),  # noqa: S704 - a file of this package
+        style_hash=csp_hash(style),
     )
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("roadrisk.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-
-
-@cache
-def _style() -> str:
-    return (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")

@@ -126,6 +126,51 @@ class Spots:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """A picture beside what was drawn of it, both as `data:` addresses.
+
+    Parameters
+    ----------
+    told : for who cannot see it.
+    width_px, height_px : of both.
+    """
+
+    key: str
+    lines: tuple[str, ...]
+    told: str
+    picture: str
+    overlay: str
+    width_px: int
+    height_px: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How a thing is shown in drawings, as a `data:` address."""
+
+    name: str
+    told: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What is shown how."""
+
+    kind: ClassVar[str] = "legend"
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """Drawings in their order."""
+
+    kind: ClassVar[str] = "drawings"
+    title: str
+    drawings: tuple[Drawing, ...]
+
+
+@dataclass(frozen=True)
 class Terms:
     """Words and what they mean."""
 
@@ -133,7 +178,7 @@ class Terms:
     terms: tuple[tuple[str, str], ...]
 
 
-Part = Words | Alarm | Lines | Table | Figures | Spots | Terms
+Part = Words | Alarm | Lines | Table | Figures | Spots | Legend | Drawings | Terms
 
 
 @dataclass(frozen=True)

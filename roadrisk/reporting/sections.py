@@ -304,7 +304,7 @@ def origin(report: Report) -> Section:
     about = report.provenance
     told = [str(line) for name in ("warnings", "notes", "choices") for line in about.get(name, ())]
     parts: list[Part] = [Lines(tuple(told))] if told else []
-    parts += origin_tables(report)
+    parts += origin_tables(about)
     if report.columns or about.get("left_out"):
         parts.append(fact_table(report))
     return Section(

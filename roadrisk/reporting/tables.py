@@ -134,9 +134,14 @@ def fact_table(report: Report) -> Table:
     return Table("Facts", ("fact", "meaning", "unit", "period", "source", "use"), tuple(rows))
 
 
-def origin_tables(report: Report) -> list[Table]:
-    """Datasets with their identities, windows, settings, versions, and whatever else is kept."""
-    about = report.provenance
+def origin_tables(about: Mapping[str, Any], elsewhere: Sequence[str] = TOLD_ELSEWHERE) -> list[Table]:
+    """Datasets with their identities, windows, settings, versions, and whatever else is kept.
+
+    Parameters
+    ----------
+    about : provenance of a model.
+    elsewhere : its parts that do not stand with the rest.
+    """
     made = []
     if about.get("datasets"):
         rows = [(str(of.get("name", "")), str(of.get("identity", ""))) for of in about["datasets"]]
@@ -148,7 +153,7 @@ def origin_tables(report: Report) -> list[Table]:
         ("Label", about.get("label", {})),
         ("Settings", about.get("settings", {})),
         ("Versions", about.get("versions", {})),
-        ("Besides", {name: value for name, value in about.items() if name not in TOLD_ELSEWHERE}),
+        ("Besides", {name: value for name, value in about.items() if name not in elsewhere}),
     ):
         if values:
             pairs = [(str(name), _plain(value)) for name, value in values.items()]
