@@ -9,16 +9,16 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from roadrisk import __version__
+from roadrisk.cli_roads import app as roads_app
 from roadrisk.errors import RoadriskError, UsageError
 from roadrisk.plain_text import plain
-from roadrisk.terminal import finish, report, shown
-from roadrisk.words import joined_words, names, numbers, one_region, rows_and_cols, sides, sources, window
+from roadrisk.terminal import Command, Json, Quiet, Verbose, finish, report, shown
+from roadrisk.words import names, numbers, one_region, rows_and_cols, sides, sources, window
 
 app = typer.Typer(
     name="roadrisk",
@@ -35,16 +35,7 @@ TRAINING, MACHINE = "The training", "The machine"
 INTERRUPTED = 130  # the exit code that typer makes of Ctrl-C
 
 
-class Command(TyperCommand):
-    """A command whose `--bbox W S E N` may also be written `--bbox W,S,E,N`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, joined_words(args))
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of paths.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
+app.add_typer(roads_app)
 
 
 @app.command(cls=Command)
@@ -373,10 +364,11 @@ def train(
         "quick": quick or None,
         "log": log,
     }
-    from roadrisk.learning.settings import settings_from
+    from roadrisk.learning.settings import TrainSettings
+    from roadrisk.schema import settings_of
     from roadrisk.training import train as trained_model
 
-    asked = settings_from({k: v for k, v in flags.items() if v is not None}, settings)
+    asked = settings_of(TrainSettings, {k: v for k, v in flags.items() if v is not None}, settings)
     with shown(quiet or as_json) as progress:
         trained = trained_model(data, out, asked, holdout=holdout, resume=resume, progress=progress)
     if not trained.first:
@@ -408,12 +400,18 @@ def tune(
     quiet: Quiet = False,
 ) -> None:
     """Search for better settings, judged on spatial folds inside the training data."""
-    from roadrisk.learning.settings import settings_from
+    from roadrisk.learning.settings import TrainSettings
+    from roadrisk.schema import settings_of
     from roadrisk.tuning import tune as tuned_settings
 
     with shown(quiet or as_json) as progress:
         tuned = tuned_settings(
-            data, out, settings_from({}, settings), trials=trials, search=names(search), progress=progress
+            data,
+            out,
+            settings_of(TrainSettings, {}, settings),
+            trials=trials,
+            search=names(search),
+            progress=progress,
         )
     report(tuned.lines(), quiet or as_json)
     finish([out], tuned.as_json(), as_json)
@@ -534,8 +532,8 @@ def main() -> None:
             # a second Ctrl-C must not spoil the exit
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             typer.echo(
-                "roadrisk: stopped; `tile` and `tune` run again and `train --resume` go on where they "
-                "stopped, other commands start over",
+                "roadrisk: stopped; `tile`, `tune` and `roads apply` run again and `train --resume` go on "
+                "where they stopped, other commands start over",
                 err=True,
             )
         raise

@@ -1,4 +1,4 @@
-"""`info`: what is in a dataset, a model, a layer or a table, and whether it is whole."""
+"""`info`: what is in a dataset, a model, a road model, a layer or a table, and whether it is whole."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from roadrisk.plain_text import TextTable, account_table, plain
 from roadrisk.sources.account import Account
 from roadrisk.tallies import Tally, columns_table, tally_of
 
-MODEL_MANIFEST = "model.json"
+MODEL_MANIFEST, ROAD_MANIFEST = "model.json", "roads.json"
 TABLE_SUFFIXES = (".csv", ".parquet")
 LAYER_FIELDS = {"tile_id", "risk", "rank", "band"}  # every layer has them
 NOT_STATED = "not stated"
@@ -32,7 +32,7 @@ class Info:
 
     Parameters
     ----------
-    kind : `dataset`, `model`, `layer` or `table`.
+    kind : `dataset`, `model`, `road model`, `layer` or `table`.
     said : lines and tables for people.
     understood : more of them, for who asks.
     values : the same for programs.
@@ -91,10 +91,16 @@ def _info(path: Path) -> Info:
 
             said, values = told_of_model(path)
             return Info(path, "model", tuple(said), values)
+        if (path / ROAD_MANIFEST).is_file():
+            from roadrisk.road_model_information import told_of_road_model
+
+            said, values = told_of_road_model(path)
+            return Info(path, "road model", tuple(said), values)
         if (path / MANIFEST).is_file() or (path / RUN).is_file():
             return dataset_info(read_dataset(path))
         raise DatasetError(
-            f"{path} is neither a dataset nor a model: it holds no {MANIFEST} and no {MODEL_MANIFEST}"
+            f"{path} is neither a dataset nor a model: it holds no {MANIFEST}, no {MODEL_MANIFEST} "
+            f"and no {ROAD_MANIFEST}"
         )
     suffix = path.suffix.lower()
     if suffix not in LAYER_SUFFIXES:
@@ -157,6 +163,7 @@ def _dataset_info(dataset: Dataset) -> Info:
             f"{RUN} is there too: a run is under way, or ended just after it had finished the dataset"
         )
     said += [_views_table(dataset), *_picture_lines(dataset)] if dataset.views else ["no views"]
+    said += _drawn_lines(manifest.get("drawn", {}))
     said += [account_table(accounts)]
     said += [TextTable("rights", ("source", "licence", "attribution"), rights)] if rights else []
     said.append(columns_table(dataset.columns, tallies))
@@ -176,6 +183,7 @@ def _dataset_info(dataset: Dataset) -> Info:
             "whole": True,
             **{key: manifest[key] for key in ("format", "name", "grid", "views", "windows", "label")},
             **{key: manifest[key] for key in ("sources", "rights")},
+            "drawn": manifest.get("drawn", {}),
             "columns": [
                 {**column.as_json(), **tally.as_json()}
                 for column, tally in zip(dataset.columns, tallies, strict=True)
@@ -250,6 +258,26 @@ def _picture_lines(dataset: Dataset) -> list[str]:
         if view.stretch is not None:
             spans = ", ".join(f"{low:.5g} to {high:.5g}" for low, high in view.stretch)
             said.append(f"{view.name}: stretched to 8 bit from {spans}")
+    return said
+
+
+def _drawn_lines(drawn: dict[str, dict[str, Any]]) -> list[str]:
+    """How a model drew views."""
+    said = []
+    for view, notes in drawn.items():
+        cleaning = [
+            f"{words} {notes[name]:g} {unit}"
+            for name, words, unit in (
+                ("specks_m2", "without pieces below", "m2"),
+                ("gaps_m", "gaps closed up to", "m"),
+            )
+            if notes[name]
+        ]
+        said.append(
+            f"{view}: drawn on {notes['view']} by the road model {notes['model'][:16]}, learned from "
+            f"{notes['model_source']}; road from level {notes['level']} of 255 on, "
+            f"{', '.join(cleaning) or 'not cleaned'}"
+        )
     return said
 
 

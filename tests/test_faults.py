@@ -585,8 +585,8 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
     if times == 1:
         assert code == 130
         assert [line for line in said.splitlines() if line.strip() and " aerial " not in line] == [
-            "roadrisk: stopped; `tile` and `tune` run again and `train --resume` go on where they stopped, "
-            "other commands start over"
+            "roadrisk: stopped; `tile`, `tune` and `roads apply` run again and `train --resume` go on where they "
+            "stopped, other commands start over"
         ]
     until_none_is_alive(command)
     assert bool(whole_files(out, wide)) or when == "start"

@@ -60,7 +60,7 @@ def test_a_dataset_says_what_it_is(folder: Path) -> None:
     manifest = read_dataset(folder).manifest
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
     assert lines[:4] == [
-        f"dataset format fixture: whole, format 1 (this roadrisk writes 3), 9 files, {size:,.1f} MB",
+        f"dataset format fixture: whole, format 1 (this roadrisk writes 4), 9 files, {size:,.1f} MB",
         "8 x 8 = 64 tiles of 64.03 m (EPSG:32615)",
         "label window: 2024-01-01 to before 2025-01-01",
         "label: crashes_label; high risk: 15 or more, 20.6 % of eligible tiles "
@@ -345,7 +345,7 @@ def test_anything_else_gets_one_line(tmp_path: Path) -> None:
         "it may be a source of `roadrisk tile`"
     )
     assert _refused(tmp_path) == (
-        f"{tmp_path} is neither a dataset nor a model: it holds no dataset.json and no model.json"
+        f"{tmp_path} is neither a dataset nor a model: it holds no dataset.json, no model.json and no roads.json"
     )
     assert _refused(tmp_path / "none") == (
         f"{tmp_path / 'none'} does not exist; give a dataset, a model, a layer or a table"

@@ -322,8 +322,8 @@ def test_ctrl_c_says_what_the_same_command_would_do(
     run = roadrisk("tile", metro.region, "-o", tmp_path / "d", "--workers", 1)
     assert run.code == 130
     assert (
-        "roadrisk: stopped; `tile` and `tune` run again and `train --resume` go on where they stopped, "
-        "other commands start over" in run.err
+        "roadrisk: stopped; `tile`, `tune` and `roads apply` run again and `train --resume` go on where they "
+        "stopped, other commands start over" in run.err
     )
 
 

@@ -152,8 +152,8 @@ def test_ctrl_c_is_one_line_that_says_how_to_go_on(undisturbed: Trained, tmp_pat
     assert interrupted.returncode == 130
     assert printed == ""
     assert without_bars(said) == [
-        "roadrisk: stopped; `tile` and `tune` run again and `train --resume` go on where they stopped, "
-        "other commands start over"
+        "roadrisk: stopped; `tile`, `tune` and `roads apply` run again and `train --resume` go on where they "
+        "stopped, other commands start over"
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["m.training"]
     assert (tmp_path / "m.training/spatial-facts-0.checkpoint").exists()

@@ -1,0 +1,1 @@
+"""How good drawn roads are, and what they are compared with."""

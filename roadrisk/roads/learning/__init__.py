@@ -1,0 +1,1 @@
+"""A network that learns to draw roads, and units that it is kept from."""

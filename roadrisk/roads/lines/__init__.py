@@ -1,0 +1,1 @@
+"""A mask of roads becomes centre-lines, columns, lines and polygons."""
