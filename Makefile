@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check lint bench bench-large bench-gpu boston boston-next-year test-tools clean
+.PHONY: help demo test test-all check lint bench bench-large bench-gpu boston boston-next-year roads test-tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ boston: $(VENV)/.tested ## what pictures add to facts in Boston, with intervals;
 
 boston-next-year: $(VENV)/.tested ## Boston's crashes of the next year from those before; needs ROADRISK_DATA
 	$(BIN)/python tests/real/boston_next_year.py --inputs both
+
+roads: $(VENV)/.tested ## roads from pictures, pairs and Boston's sheets, with intervals; needs ROADRISK_DATA
+	$(BIN)/python tests/real/roads_from_pictures.py
 
 test-tools: ## GDAL's command-line tools, the rivals of `make bench`: Debian's gdal-bin, as root or by sudo
 	@command -v gdalwarp >/dev/null && command -v gdal2tiles.py >/dev/null || { \

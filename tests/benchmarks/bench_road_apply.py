@@ -1,4 +1,4 @@
-"""Drawing roads end to end, from the mosaic to the parts of the view, beside the bare forward of the network.
+"""Drawing roads end to end, from the mosaic to the view and its columns, beside the bare forward of the network.
 
 A U-Net of a ResNet18 that sees 2 x 2 px as one, over 2 x 2 parts of tiles of 256 px. The bare forward is timed on
 some windows, half of them before and half after ours: `share_of_the_bare_rate` is by the pixels of the windows
@@ -38,6 +38,7 @@ from roadrisk.roads.drawing.artist import Artist, draw_levels
 from roadrisk.roads.drawing.lattice import Lattice
 from roadrisk.roads.drawing.levels import LevelsReader
 from roadrisk.roads.drawing.painting import Below, RoadPainter
+from roadrisk.roads.lines.seen import FactsJob, facts_done, seen_facts
 from roadrisk.roads.sources.mosaics import MosaicPlane
 
 TILE, SIDE_TILES, PART_PX, SHRINK = 256, 32, 4096, 2
@@ -62,13 +63,15 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def applied(dataset: Dataset, network: RoadNN) -> None:
-    """Levels of the whole mosaic, and the view made from them."""
+    """Levels of the whole mosaic, the view made from them, and what it shows of roads."""
     plane, folder = MosaicPlane(dataset, "aerial"), dataset.path / "views/roads.levels"
     lattice = Lattice(plane.height, plane.width, PART_PX, SHRINK)
     levels = LevelsReader(folder, lattice, "plan")
     draw_levels(plane, Artist(model_of(network), torch.device("cpu")), levels)
     painter = RoadPainter(levels, Below(dataset.path, "aerial", GRID, TILE, "plan"), 128, speck_px=30)
     cut_from_view(Target(dataset.path, "roads", GRID, TILE, "roads"), painter, np.ones(GRID.shape), workers=1)
+    jobs = [FactsJob(dataset.path, "roads", GRID, TILE, "roads", part, 1.0) for part in GRID.parts(TILE)]
+    seen_facts(GRID, map(facts_done, jobs), 0.9)
 
 
 def bare_of(network: nn.Module) -> Callable[[], Effort]:
