@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -62,7 +63,8 @@ def without_views(dataset: Dataset, names: Sequence[str], files: Sequence[str]) 
     for file in gone:
         file.unlink(missing_ok=True)
     for folder in {file.parent for file in gone} - {dataset.path / "views"}:
-        folder.rmdir()
+        with suppress(OSError):  # others may have put something there, as QGIS does
+            folder.rmdir()
     return left
 
 

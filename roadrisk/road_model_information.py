@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from roadrisk.errors import ModelError
 from roadrisk.plain_text import TextTable
-from roadrisk.roads.judging.judged import METHODS
 from roadrisk.roads.judging.measures import METRICS
+from roadrisk.roads.judging.tables import scores_table
 from roadrisk.roads.model import MANIFEST, REPORT, UNITS, WEIGHTS, RoadModel, read_road_model
-
-Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 def told_of_road_model(path: Path) -> tuple[list[str | TextTable], dict[str, Any]]:
@@ -53,9 +50,10 @@ def _told(model: RoadModel, path: Path) -> tuple[list[str | TextTable], dict[str
         if values:
             said.append(name + ", ".join(f"{key} {value}" for key, value in values.items() if value != {}))
     said += [f"report: {path / REPORT}"] if (path / REPORT).is_file() else []
-    said.append(measures_table(str(about.get("judged_on") or "units it did not learn from"), model.metrics))
+    judged_on = str(about.get("judged_on") or "units it did not learn from")
+    said.append(scores_table(judged_on, model.metrics, METRICS))
     said += [
-        measures_table(f"{name}, never learned from", metrics)
+        scores_table(f"{name}, never learned from", metrics, METRICS)
         for name, metrics in sorted(about.get("holdout", {}).items())
     ]
     values = {
@@ -67,21 +65,3 @@ def _told(model: RoadModel, path: Path) -> tuple[list[str | TextTable], dict[str
         "provenance": about,
     }
     return said, values
-
-
-def measures_table(title: str, metrics: Scores) -> TextTable:
-    """A row a method, a column a measure with its 95 % interval."""
-    known = [*(name for name in METHODS if name in metrics), *sorted(metrics.keys() - METHODS.keys())]
-    header = ("method", *(metric.replace("_", " ") for metric in METRICS))
-    rows = tuple(
-        (METHODS.get(name, name), *(_score(metrics[name].get(metric, {})) for metric in METRICS))
-        for name in known
-    )
-    return TextTable(title, header, rows, header[1:])
-
-
-def _score(score: Mapping[str, Any]) -> str:
-    value, low, high = (score.get(key) for key in ("value", "low", "high"))
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"

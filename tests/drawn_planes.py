@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from roadrisk.mosaic.picture import Picture
 from roadrisk.nets.segmentation import RoadNN
-from roadrisk.roads.drawing.lattice import within
-from roadrisk.roads.scenes import Window
+from roadrisk.roads.scenes import Window, within
 
 MEAN, STD = (100.0, 110.0, 90.0), (40.0, 50.0, 30.0)
 

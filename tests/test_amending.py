@@ -69,6 +69,15 @@ def test_it_goes_as_it_came(copied: Dataset) -> None:
     pd.testing.assert_frame_equal(left.tiles(), copied.tiles())
 
 
+def test_what_others_put_beside_its_parts_stays(copied: Dataset) -> None:
+    view = amended(copied)
+    (copied.path / "views/roads").mkdir()
+    for name in ("r00000c00000.tif", "r00000c00000.tif.aux.xml"):
+        (copied.path / "views/roads" / name).write_bytes(b"")
+    without_views(view, ["roads"], ["views/roads.parts.parquet", "views/roads/r00000c00000.tif"])
+    assert [f.name for f in (copied.path / "views/roads").iterdir()] == ["r00000c00000.tif.aux.xml"]
+
+
 def test_stopped_before_the_manifest_the_dataset_is_as_it_was(
     copied: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ from roadrisk.roads.lines.seen import FactsJob, facts_done
 from roadrisk.roads.model import read_road_model
 from roadrisk.roads.scenes import Window
 from roadrisk.roads.settings import Cleaning, RoadSettings
-from roadrisk.roads.sources.mosaics import MosaicPlane
+from roadrisk.roads.sources.mosaics import mosaic_of
 from roadrisk.scoring import score
 from roadrisk.training import train
 
@@ -134,7 +134,7 @@ def test_cleaning_is_said_and_done(
 
     def pieces(of: Dataset) -> list[int]:
         side = of.grid.rows * of.view("roads").tile_size
-        with closing(MosaicPlane(of, "roads")) as plane:
+        with closing(mosaic_of(of, "roads")) as plane:
             mask = plane.read(Window(0, 0, side, side)).pixels[0]
         return sorted(
             cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:, cv2.CC_STAT_AREA].tolist()
@@ -189,6 +189,25 @@ def test_a_folder_of_pictures_gets_masks(dataset: Dataset, road_model: Path, tmp
     assert again.lines()[0] == f"2 masks in {tmp_path / 'masks'}, 2 of them were there"
 
 
+def test_pictures_are_not_written_over(dataset: Dataset, road_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "x/probability"
+    folder.mkdir(parents=True)
+    cv2.imwrite(str(folder / "a.png"), dataset.reader("aerial").read(3, 4).transpose(1, 2, 0))
+    for out in (folder, tmp_path / "x"):
+        assert refused(UsageError, folder, road_model, out, probability=True) == (
+            f"-o {out} is the folder of the pictures; give another for the masks"
+        )
+
+
+def test_what_cannot_be_drawn_removes_nothing(drawn: Dataset, road_model: Path) -> None:
+    assert refused(DatasetError, drawn.path, road_model, view="roads", overwrite=True) == (
+        f"{drawn.path}: the view roads is what is drawn; name another with --view"
+    )
+    too_much = Cleaning(specks_m2=1e9)
+    refused(UsageError, drawn.path, road_model, overwrite=True, cleaning=too_much)
+    assert read_dataset(drawn.path).manifest == drawn.manifest
+
+
 def refused(error: type[RoadriskError], source: Path, model: Path, *given: object, **settings: object) -> str:
     with pytest.raises(error) as raised:
         roads.apply(source, model, *given, **settings)  # type: ignore[arg-type]
@@ -214,8 +233,19 @@ def test_what_does_not_fit_is_one_line(dataset: Dataset, road_model: Path, tmp_p
     assert refused(UsageError, grey.parent, road_model, out, vectorize=tmp_path / "x.gpkg") == (
         "--vectorize needs a dataset, whose pictures lie on the ground; leave it out"
     )
+    assert refused(UsageError, grey.parent, road_model, out, view="aerial") == (
+        f"{grey.parent} is no dataset and has no views; leave out --view aerial"
+    )
     assert refused(UsageError, dataset.path, road_model, cleaning=Cleaning(specks_m2=1e9)).endswith(
-        "px; at most 4,096 px are removed"
+        "px; 0 to 4,096 px are removed"
+    )
+    assert refused(UsageError, dataset.path, road_model, cleaning=Cleaning(gaps_m=np.nan)) == (
+        "--gaps comes to nan px; 0 to 256 px are closed"
+    )
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun/run.json").write_text("{}")
+    assert refused(DatasetError, tmp_path / "begun", road_model).startswith(
+        f"{tmp_path / 'begun'} is unfinished"
     )
     assert refused(ModelError, dataset.path, dataset.path) == (
         f"{dataset.path} is no road model: it has no roads.json; give the folder that `roadrisk roads train` wrote"

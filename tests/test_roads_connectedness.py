@@ -181,3 +181,12 @@ def test_of_many_nodes_some_paths_are_walked(monkeypatch: pytest.MonkeyPatch) ->
     assert everything != some
     assert everything == pytest.approx(some, abs=0.1)
     assert compared(comb, comb) == 1.0
+
+
+def test_roads_of_a_link_or_two_have_paths() -> None:
+    """Between pixels that are all kept there are no chains."""
+    mask = np.zeros((40, 40), bool)
+    mask[5, 5:7] = mask[20, 20:22] = True
+    assert connectedness(mask, mask, FAR) == Connected(1.0, pytest.approx(2.0))
+    mask[20, 20] = False
+    assert connectedness(mask, np.zeros_like(mask), FAR).value == 0.0

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roadrisk.roads.drawing.lattice import CORE_STRIDES, Axis, Lattice, Place, Span, within
-from roadrisk.roads.scenes import Window
+from roadrisk.roads.drawing.lattice import CORE_STRIDES, Axis, Lattice, Place, Span
+from roadrisk.roads.scenes import Window, within
 
 SHRINKS = st.sampled_from([1, 2, 3, 4, 8])
 PARTS = st.sampled_from([4096, 4080, 4032, 3328, 2048])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -367,9 +368,12 @@ def test_columns_say_how_they_combine() -> None:
     assert {c.source for c in columns.values()} == {"seen_roads"}
 
 
-def test_a_job_reads_the_view_across_its_parts_and_may_go_to_a_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("crs", "longer"), [("EPSG:32619", 1.0), ("EPSG:3857", 0.78)])
+def test_a_job_reads_the_view_across_its_parts_and_may_go_to_a_process(
+    tmp_path: Path, crs: str, longer: float
+) -> None:
     # tiles of 64 px: parts of 64 x 64 tiles, so this grid has two
-    grid = grid_of(1, 66)
+    grid = replace(grid_of(1, 66), crs=crs)
     road = strips((64, 66 * 64), [(0.0, 20.0, 66 * 64.0, 44.0)], 7)
     valid = np.ones_like(road)
     valid[:, 300:400] = False
@@ -382,9 +386,12 @@ def test_a_job_reads_the_view_across_its_parts_and_may_go_to_a_process(tmp_path:
     )
     told = {column.name: values for column, values in seen_facts(grid, done, 0.5)}
     one = part_facts(reader_of(road, valid), Part(0, 0, 1, 66), TILE, 1.0)
+    # metres are those of the ground, whatever those of the map are
+    ground = np.sqrt(grid.area_km2(np.zeros(66, int), np.arange(66)) * 1e6) / 64
+    assert ground == pytest.approx(longer, rel=0.01)
     for name, values in (("seen_road_m", one.road_m), ("seen_road_width_m", one.width_m)):
-        expected = np.where(one.coverage >= 0.5, values, np.nan)
-        assert np.array_equal(told[name], expected.ravel(), equal_nan=True)
+        expected = np.where(one.coverage >= 0.5, values * ground, np.nan)
+        assert told[name] == pytest.approx(expected.ravel(), rel=1e-12, nan_ok=True)
 
 
 def test_a_halo_is_enough_for_the_widest_road_it_is_for() -> None:

@@ -28,8 +28,9 @@ from roadrisk.grid import Grid
 from roadrisk.mosaic.picture import Picture
 from roadrisk.roads.scenes import Plane, RoadExamples, Truths, Window
 from roadrisk.roads.settings import RoadSettings
+from roadrisk.roads.sources.centre_lines import LineTruths, line_truths
 from roadrisk.roads.sources.examples import dataset_examples, examples_at
-from roadrisk.roads.sources.mosaics import LineTruths, MaskTruths, MosaicPlane, line_truths
+from roadrisk.roads.sources.mosaics import MaskTruths, mosaic_of
 from roadrisk.roads.sources.widths import BUILDS, road_widths
 
 SETTINGS = RoadSettings()
@@ -88,7 +89,7 @@ def test_a_window_is_the_slice_of_the_whole_mosaic(
     monkeypatch.setattr("roadrisk.roads.sources.mosaics._KEPT_BYTES", kept_bytes)
     whole = holed()
     assert len(write_mosaic(tmp_path, SMALL, TILE, whole)) > 4
-    plane, beyond = MosaicPlane(dataset_of(tmp_path), "aerial"), around(whole)
+    plane, beyond = mosaic_of(dataset_of(tmp_path), "aerial"), around(whole)
     assert (plane.height, plane.width, plane.bands) == (HEIGHT, WIDTH, 3)
 
     @given(WINDOWS)
@@ -105,7 +106,7 @@ def test_a_copy_reads_for_itself(
     tmp_path: Path, duplicate: Callable[[Plane | Truths], Plane | Truths]
 ) -> None:
     write_mosaic(tmp_path, SMALL, TILE, holed())
-    plane = MosaicPlane(dataset_of(tmp_path), "aerial")
+    plane = mosaic_of(dataset_of(tmp_path), "aerial")
     window = Window(-10, 30, 200, 200)
     for some in (plane, MaskTruths(plane, 100), drawn_lines([[(0, 0), (300, 300)]], 5)):
         first, other = values_of(some.read(window)), duplicate(some)
@@ -122,7 +123,7 @@ def values_of(read: object) -> tuple[NDArray[Any], ...]:
 def test_a_mask_view_is_road_where_any_band_is_above(tmp_path: Path) -> None:
     whole = holed()
     write_mosaic(tmp_path, SMALL, TILE, whole, "drawn")
-    plane = MosaicPlane(dataset_of(tmp_path, SMALL, "drawn"), "drawn")
+    plane = mosaic_of(dataset_of(tmp_path, SMALL, "drawn"), "drawn")
     for above in (0, 127, 254):
         truth = MaskTruths(plane, above).read(Window(0, 0, HEIGHT, WIDTH))
         assert (truth.known == whole.valid).all()
@@ -495,7 +496,7 @@ def test_peak_memory_is_that_of_a_few_tiles(tmp_path: Path, monkeypatch: pytest.
     for side in (8, 16):
         grid, folder = grid_of(side, side), tmp_path / str(side)
         write_mosaic(folder, grid, TILE, holed(grid))
-        plane = MosaicPlane(dataset_of(folder, grid), "aerial")
+        plane = mosaic_of(dataset_of(folder, grid), "aerial")
         tracemalloc.start()
         for y in range(0, side * TILE, 100):
             for x in range(0, side * TILE, 100):

@@ -22,9 +22,10 @@ from roadrisk.learning.loop.devices import fabric_of
 from roadrisk.learning.loop.learner import Epoch
 from roadrisk.learning.pictures.weights import State
 from roadrisk.mosaic.picture import Picture
-from roadrisk.roads.learning.crops import Normal, batches, cutting_of, drawn_crops, normal_of, turned
+from roadrisk.roads.learning.crops import batches, cutting_of, drawn_crops, normal_of, turned
 from roadrisk.roads.learning.dealing import dealt
 from roadrisk.roads.learning.fitting import Fitted, fitted, levels_of_units, loop_settings, watched_once
+from roadrisk.roads.normal import Normal
 from roadrisk.roads.scenes import RoadExamples, Scene, Truth, Window
 from roadrisk.roads.settings import RoadSettings
 
@@ -412,7 +413,7 @@ def test_a_loss_that_is_not_finite_is_one_line(pictures: RoadExamples) -> None:
 
     with pytest.raises(
         ModelError,
-        match=r"^training went astray: the loss is nan in epoch 1, batch 1; use a smaller --learning-rate$",
+        match=r"^training went astray: the loss is nan in epoch 1, batch 1; use a smaller learning_rate in --settings$",
     ):
         learned_from(pictures, np.arange(4), np.array([4]), network=Astray())
 

@@ -76,7 +76,7 @@ def check_learns(network: nn.Module, bands: int, side_px: int, batch_size: int) 
     Traceback (most recent call last):
     ...
     roadrisk.errors.UsageError: the network cannot learn from crops of 64 x 64 px, 2 at once (Given input \
-size: (1x1x1)); use a larger --crop or --batch-size, or another --decoder or --encoder
+size: (1x1x1)); use a larger crop_px or batch_size in --settings, or another --decoder or --encoder
     """
     planned = deepcopy(network).to("meta").train()
     try:
@@ -85,7 +85,8 @@ size: (1x1x1)); use a larger --crop or --batch-size, or another --decoder or --e
     except (RuntimeError, ValueError, AssertionError) as error:
         raise UsageError(
             f"the network cannot learn from crops of {side_px} x {side_px} px, {batch_size} at once "
-            f"({_said(error)}); use a larger --crop or --batch-size, or another --decoder or --encoder"
+            f"({_said(error)}); use a larger crop_px or batch_size in --settings, or another --decoder or "
+            "--encoder"
         ) from None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from roadrisk.dataset import MANIFEST, read_dataset
+from roadrisk.dataset import MANIFEST, RUN, read_dataset
 from roadrisk.errors import UsageError
 from roadrisk.files import sha256_of
 from roadrisk.learning.loop.devices import device_of
@@ -16,7 +16,8 @@ from roadrisk.progress import Progress, silent
 from roadrisk.roads.drawing.drawn import Drew
 from roadrisk.roads.drawing.drawn_masks import drawn_masks
 from roadrisk.roads.drawing.drawn_view import Drawing, drawn_view
-from roadrisk.roads.model import WEIGHTS, read_road_model
+from roadrisk.roads.model import MANIFEST as MODEL
+from roadrisk.roads.model import read_road_model
 from roadrisk.roads.settings import Cleaning
 
 
@@ -76,18 +77,20 @@ def apply(
     started = time.monotonic()
     at, cleaning, workers = device_of(device), cleaning or Cleaning(), workers or len(os.sched_getaffinity(0))
     known = read_road_model(model)
-    if (source / MANIFEST).is_file():
+    if (source / MANIFEST).is_file() or (source / RUN).is_file():
         if out is not None:
             raise UsageError(f"{source} is a dataset, which gains a view; leave out -o {out}")
         dataset = read_dataset(source)
-        drawing = Drawing(dataset, known, sha256_of(model / WEIGHTS), view, probability, cleaning)
+        drawing = Drawing(dataset, known, sha256_of(model / MODEL), view, probability, cleaning)
         drew = drawn_view(drawing, vectorize, at, workers, overwrite, progress)
     else:
         if out is None:
             raise UsageError(f"{source} is no dataset; for the masks of a folder of pictures give -o DIR")
         if vectorize is not None:
             raise UsageError("--vectorize needs a dataset, whose pictures lie on the ground; leave it out")
+        if view is not None:
+            raise UsageError(f"{source} is no dataset and has no views; leave out --view {view}")
         drew = drawn_masks(
-            source, known, sha256_of(model / WEIGHTS), out, probability, cleaning, at, overwrite, progress
+            source, known, sha256_of(model / MODEL), out, probability, cleaning, at, overwrite, progress
         )
     return Applied(drew, time.monotonic() - started)

@@ -30,6 +30,18 @@ class Window(NamedTuple):
     width: int
 
 
+def within(window: Window, outer: Window) -> tuple[slice, slice]:
+    """Where the pixels that both have lie in an array of `outer`.
+
+    >>> within(Window(0, 6, 4, 4), Window(2, 5, 8, 2))
+    (slice(0, 2, None), slice(1, 2, None))
+    """
+    y, x = max(window.y, outer.y) - outer.y, max(window.x, outer.x) - outer.x
+    bottom = min(window.y + window.height, outer.y + outer.height) - outer.y
+    right = min(window.x + window.width, outer.x + outer.width) - outer.x
+    return slice(y, max(y, bottom)), slice(x, max(x, right))
+
+
 class Plane(Protocol):
     """A picture that may be far larger than memory.
 

@@ -69,7 +69,7 @@ class RoadSettings:
     weights: Literal["none", "imagenet"] = "none"
     shrink: Annotated[int, Field(ge=1, le=8)] = 2
     loss: RoadLoss = "dice"
-    crop_px: Annotated[int, Field(ge=64, le=1024, multiple_of=32)] = 192
+    crop_px: Annotated[int, Field(ge=64, le=1024, multiple_of=32)] = 128
     batch_size: Annotated[int, Field(ge=1)] = 4
     epochs: Annotated[int, Field(ge=1)] = 25
     patience: Annotated[int, Field(ge=1)] = 10
@@ -97,6 +97,16 @@ class Cleaning:
     specks_m2: float = 0.0
     gaps_m: float = 0.0
 
+    def check(self, metres_per_pixel: float | None) -> None:
+        """Nothing, if so much can be mended; asked before anything is written or removed.
+
+        Raises
+        ------
+        UsageError : too many pixels to be seen around a part.
+        """
+        self.speck_px(metres_per_pixel)
+        self.gap_px(metres_per_pixel)
+
     def speck_px(self, metres_per_pixel: float | None) -> int:
         """Pixels of the smallest piece that stays.
 
@@ -109,8 +119,8 @@ class Cleaning:
         >>> Cleaning(specks_m2=10.0).speck_px(2.0)
         3
         """
-        px = math.ceil(self.specks_m2 / (metres_per_pixel or 1.0) ** 2)
-        return _at_most(MOST_SPECK_PX, px, "--specks", "removed")
+        px = self.specks_m2 / (metres_per_pixel or 1.0) ** 2
+        return math.ceil(_checked(px, MOST_SPECK_PX, "--specks", "removed"))
 
     def gap_px(self, metres_per_pixel: float | None) -> int:
         """Pixels of the widest gap that is closed.
@@ -119,10 +129,12 @@ class Cleaning:
         ------
         UsageError : too many to be seen around a part.
         """
-        return _at_most(MOST_GAP_PX, round(self.gaps_m / (metres_per_pixel or 1.0)), "--gaps", "closed")
+        px = self.gaps_m / (metres_per_pixel or 1.0)
+        return round(_checked(px, MOST_GAP_PX, "--gaps", "closed"))
 
 
-def _at_most(most: int, px: int, flag: str, done: str) -> int:
-    if px > most:
-        raise UsageError(f"{flag} comes to {px:,} px; at most {most:,} px are {done}")
+def _checked(px: float, most: int, flag: str, done: str) -> float:
+    # what is no number is not in between
+    if not 0 <= px <= most:
+        raise UsageError(f"{flag} comes to {px:,.0f} px; 0 to {most:,} px are {done}")
     return px

@@ -17,18 +17,18 @@ from roadrisk.files import digest_of
 from roadrisk.learning.loop.devices import fabric_of
 from roadrisk.learning.loop.learner import Epoch
 from roadrisk.learning.loop.unfinished import unfinished
-from roadrisk.plain_text import TextTable
 from roadrisk.progress import Progress, silent
 from roadrisk.reporting.roads.page import road_report_html
-from roadrisk.roads.judging.judged import METHODS
-from roadrisk.roads.judging.measures import best_level, scores, units_table
-from roadrisk.roads.judging.shown import road_report
+from roadrisk.roads.judging.judged import ALL_ROAD, COLOUR, METHODS, MODEL
+from roadrisk.roads.judging.measures import best_level, differences, scores, units_table
+from roadrisk.roads.judging.tables import scores_table
 from roadrisk.roads.learning.dealing import dealt
 from roadrisk.roads.learning.fitting import loop_settings
 from roadrisk.roads.learning.validating import Found, Learning, Taught, cross_validated, judge, taught
 from roadrisk.roads.model import RoadArchitecture, RoadModel, write_road_model
 from roadrisk.roads.scenes import RoadExamples
 from roadrisk.roads.settings import RoadSettings
+from roadrisk.roads.shown import road_report
 from roadrisk.roads.sources.examples import examples_at
 
 Metrics = dict[str, dict[str, Any]]
@@ -47,9 +47,11 @@ class TrainedRoads:
     def lines(self, verbose: bool = False) -> list[str]:
         """For people: what was learned from, and how good it is on pictures it did not see."""
         about = self.model.provenance
-        said = [*about["told"], about["rule"], *scores_table(self.model.metrics, about["judged_on"]).lines()]
+        said = [*about["told"], about["rule"]]
+        said += scores_table(about["judged_on"], self.model.metrics, MEASURES).lines()
+        said.append(_beside(self.model))
         for name, metrics in about["holdout"].items():
-            said += scores_table(metrics, f"{name}, which nothing was learned from").lines()
+            said += scores_table(f"{name}, which nothing was learned from", metrics, MEASURES).lines()
         said.append(f"road is from level {self.model.level} of 255 on")
         if verbose:
             said += [f"{name}: {len(epochs)} epochs" for name, epochs in about["epochs"].items()]
@@ -60,20 +62,14 @@ class TrainedRoads:
         return {"model": str(self.path), "metrics": self.model.metrics, "provenance": self.model.provenance}
 
 
-def scores_table(metrics: Mapping[str, Metrics], title: str) -> TextTable:
-    """Every method with its measures, and their intervals where there are enough blocks."""
-    rows = tuple(
-        (METHODS[method], *(_score(metrics[method][measure]) for measure in MEASURES)) for method in METHODS
-    )
-    header = tuple(measure.replace("_", " ") for measure in MEASURES)
-    return TextTable(title, ("", *header), rows, numbers=header)
-
-
-def _score(score: Mapping[str, Any]) -> str:
-    if score["value"] is None:
-        return "-"
-    inside = "" if score["low"] is None else f" ({score['low']:.3f} to {score['high']:.3f})"
-    return f"{score['value']:.3f}{inside}"
+def _beside(model: RoadModel) -> str:
+    """How far the network is above the better of the two rules, on the same draws of blocks."""
+    rule = max((ALL_ROAD, COLOUR), key=lambda name: model.metrics[name]["iou"]["value"] or 0.0)
+    by = differences(model.units, MODEL, rule, "iou", model.provenance["settings"]["seed"])
+    value, low, high = by["value"], by["low"], by["high"]
+    said = "not defined" if value is None else f"{value:+.3f}"
+    inside = "" if low is None else f" ({low:+.3f} to {high:+.3f})"
+    return f"IoU of the network less that of {METHODS[rule]}: {said}{inside}"
 
 
 def train(
@@ -160,7 +156,7 @@ def check_unseen(examples: RoadExamples, unseen: RoadExamples) -> None:
 
     Raises
     ------
-    ModelError : it shares tiles or pictures with what is learned from, or has other bands or pixels.
+    ModelError : it shares tiles with what is learned from or is the same, or has other bands or pixels.
     """
     wrong = unseen.kind.differences(examples.kind)
     if wrong:

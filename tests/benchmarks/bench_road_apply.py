@@ -39,7 +39,7 @@ from roadrisk.roads.drawing.lattice import Lattice
 from roadrisk.roads.drawing.levels import LevelsReader
 from roadrisk.roads.drawing.painting import Below, RoadPainter
 from roadrisk.roads.lines.seen import FactsJob, facts_done, seen_facts
-from roadrisk.roads.sources.mosaics import MosaicPlane
+from roadrisk.roads.sources.mosaics import mosaic_of
 
 TILE, SIDE_TILES, PART_PX, SHRINK = 256, 32, 4096, 2
 GRID = Grid("cell", "EPSG:32619", 0.0, 0.0, 256.0, 1000, -18000, SIDE_TILES, SIDE_TILES)
@@ -64,7 +64,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def applied(dataset: Dataset, network: RoadNN) -> None:
     """Levels of the whole mosaic, the view made from them, and what it shows of roads."""
-    plane, folder = MosaicPlane(dataset, "aerial"), dataset.path / "views/roads.levels"
+    plane, folder = mosaic_of(dataset, "aerial"), dataset.path / "views/roads.levels"
     lattice = Lattice(plane.height, plane.width, PART_PX, SHRINK)
     levels = LevelsReader(folder, lattice, "plan")
     draw_levels(plane, Artist(model_of(network), torch.device("cpu")), levels)

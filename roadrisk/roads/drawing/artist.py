@@ -8,7 +8,6 @@ from contextlib import closing
 from itertools import groupby
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,14 +15,15 @@ from torch import Tensor
 
 from roadrisk.errors import DatasetError
 from roadrisk.learning.loop.memory import as_memory_allows
-from roadrisk.mosaic.picture import Mask, Picture
+from roadrisk.mosaic.picture import Mask
 from roadrisk.nets.road_inference import drawing_form
 from roadrisk.progress import Progress, silent
 from roadrisk.roads.drawing.drawn import Drawn
-from roadrisk.roads.drawing.lattice import CORE_STRIDES, STRIDE_PX, Lattice, Place, within
+from roadrisk.roads.drawing.lattice import CORE_STRIDES, STRIDE_PX, Lattice, Place
 from roadrisk.roads.drawing.levels import CERTAIN, STEPS, LevelsReader, PartSums
 from roadrisk.roads.model import RoadModel
-from roadrisk.roads.scenes import Plane, Window
+from roadrisk.roads.normal import Normal
+from roadrisk.roads.scenes import Plane, Window, within
 
 WINDOWS_AT_ONCE = {"cpu": 1, "cuda": 2}  # one window gives all cores enough to do
 FEWER = "out of memory: fewer windows are drawn at a time from here on, which gives the same roads"
@@ -46,19 +46,8 @@ class Artist:
     def __init__(self, model: RoadModel, device: torch.device, told: Told = nobody) -> None:
         self.shrink = model.architecture.shrink
         self.batch = self._at_once = WINDOWS_AT_ONCE.get(device.type, 1)
+        self.normal = Normal(model.mean, model.std)
         self._form, self._device, self._told = drawing_form(model.network().to(device)), device, told
-        # (bands, 256) what the network sees of each value
-        levels = np.arange(256, dtype=np.float32)
-        self._seen = [(levels - mean) / std for mean, std in zip(model.mean, model.std, strict=True)]
-
-    def seen(self, picture: Picture) -> NDArray[np.float32]:
-        """(bands, H, W) as the network wants it: of mean 0 and deviation 1, and 0 where nothing is known."""
-        seen = np.empty(picture.pixels.shape, np.float32)
-        for band, values in enumerate(self._seen):
-            cv2.LUT(picture.pixels[band], values, dst=seen[band])
-        if not picture.valid.all():
-            seen *= picture.valid
-        return seen
 
     def probabilities(self, seen: Tensor) -> NDArray[np.float32]:
         """(B, bands, H, W) -> (B, H, W) of road.
@@ -161,7 +150,7 @@ def _looks(plane: Plane, lattice: Lattice, artist: Artist, part: Place) -> Itera
         for first in range(0, len(cores), artist.batch):
             some = cores[first : first + artist.batch]
             pictures = [plane.read(lattice.window(core)) for core in some]
-            seen = [artist.seen(picture) for picture in pictures if picture.valid.any()]
+            seen = [artist.normal.of(picture) for picture in pictures if picture.valid.any()]
             stacked = _stacked(seen) if seen else torch.empty(0, plane.bands, *size)
             yield _Look(part, some, [picture.valid for picture in pictures], stacked)
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import rasterio
 import torch
 from rasterio.io import MemoryFile
 
@@ -24,7 +23,7 @@ from roadrisk.roads.drawing.drawn import Drew
 from roadrisk.roads.model import RoadModel
 from roadrisk.roads.scenes import PictureKind
 from roadrisk.roads.settings import Cleaning
-from roadrisk.roads.sources.pictures import ENDINGS, FilePlane, PictureFile, picture_file
+from roadrisk.roads.sources.pictures import ENDINGS, FilePlane, PictureFile, opened, picture_file
 
 RECORD = "drawn.json"
 PROBABILITY = "probability"
@@ -63,7 +62,7 @@ def drawn_masks(
 
     Parameters
     ----------
-    weights : sha256 of the model's.
+    weights : sha256 of the model's manifest, which names that of its weights.
 
     Raises
     ------
@@ -72,26 +71,23 @@ def drawn_masks(
     UsageError : the masks would lie among the pictures, or are there and of another model.
     """
     jobs = _masked(source)
+    _check_fit(jobs, model)
     for job in jobs:
-        own = PictureKind(job.picture.bands, job.picture.metres_per_pixel, model.stretch)
-        wrong = own.differences(model.kind)
-        if wrong:
-            raise ModelError(
-                f"the model learned from other pictures than {job.picture.path}: {'; '.join(wrong)}; give "
-                "pictures like those, or train a model on these"
-            )
-    if out.resolve() == source.resolve():
+        cleaning.check(job.picture.metres_per_pixel)
+    if source.resolve() in (out.resolve(), (out / PROBABILITY).resolve()):
         raise UsageError(f"-o {out} is the folder of the pictures; give another for the masks")
     plan = digest_of([weights, model.level, asdict(cleaning), probability])
     _make_folders(out, probability)
-    artist = Artist(model, device)
+    told: list[str] = []
+    artist = Artist(model, device, told.append)
     with locked(out):
         remove_temporaries(out)
         done = _kept(out, plan, overwrite)
         kept = 0
         for number, job in enumerate(jobs):
             identity = identity_of(job.picture.path, hashed=False)
-            if done.get(job.name) == identity and (out / job.name).is_file():
+            files = [out / job.name, *([out / PROBABILITY / job.name] if probability else [])]
+            if done.get(job.name) == identity and all(file.is_file() for file in files):
                 kept += 1
             else:
                 _draw(job, model, artist, out, probability, cleaning)
@@ -103,6 +99,7 @@ def drawn_masks(
     said += [
         f"road is from level {model.level} of 255 on",
         cleaning_told(cleaning.speck_px(scale), cleaning.gap_px(scale), scale),
+        *dict.fromkeys(told),
     ]
     paths = [out / job.name for job in jobs]
     return Drew(tuple(said), {"masks": len(jobs), "kept": kept}, paths)
@@ -119,6 +116,17 @@ def _masked(source: Path) -> list[Masked]:
     jobs = [Masked(picture_file(f), f.stem + (".tif" if f.suffix.lower() in TIFF else ".png")) for f in files]
     _check_names(jobs)
     return jobs
+
+
+def _check_fit(jobs: Iterable[Masked], model: RoadModel) -> None:
+    for job in jobs:
+        own = PictureKind(job.picture.bands, job.picture.metres_per_pixel, model.stretch)
+        wrong = own.differences(model.kind)
+        if wrong:
+            raise ModelError(
+                f"the model learned from other pictures than {job.picture.path}: {'; '.join(wrong)}; give "
+                "pictures like those, or train a model on these"
+            )
 
 
 def _check_names(jobs: Iterable[Masked]) -> None:
@@ -187,10 +195,9 @@ def _write(path: Path, values: Pixels, picture: Path) -> None:
 
 
 def _tiff(values: Pixels, picture: Path) -> bytes:
-    with rasterio.open(picture) as source:
-        place = {"crs": source.crs, "transform": source.transform} if source.crs else {}
     height, width = values.shape
-    with MemoryFile(ext=".tif") as memory:
+    with opened(picture) as source, MemoryFile(ext=".tif") as memory:
+        place = {"crs": source.crs, "transform": source.transform} if source.crs else {}
         with memory.open(
             driver="GTiff", height=height, width=width, count=1, dtype="uint8", compress="deflate", **place
         ) as target:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,6 @@ from roadrisk.mosaic.jobs import Target
 from roadrisk.mosaic.parts import parts_path
 from roadrisk.mosaic.picture import Painter
 from roadrisk.mosaic.processes import finished
-from roadrisk.mosaic.reader import MosaicReader
 from roadrisk.progress import Progress
 from roadrisk.roads.drawing.artist import Artist, draw_levels
 from roadrisk.roads.drawing.cleaning import cleaning_told
@@ -31,12 +31,12 @@ from roadrisk.roads.drawing.drawn import Drew
 from roadrisk.roads.drawing.lattice import Lattice
 from roadrisk.roads.drawing.levels import LevelsReader
 from roadrisk.roads.drawing.painting import Below, LevelPainter, RoadPainter
-from roadrisk.roads.lines.seen import FactsJob, facts_done, mask_of, seen_facts
+from roadrisk.roads.lines.seen import FactsJob, PartFacts, drawn_roads, facts_done, seen_facts
 from roadrisk.roads.lines.vectors import AboutRoads, VectorsWritten, check_vectors_out, vectors_written
 from roadrisk.roads.model import RoadModel
 from roadrisk.roads.scenes import PictureKind
 from roadrisk.roads.settings import Cleaning
-from roadrisk.roads.sources.mosaics import MosaicPlane
+from roadrisk.roads.sources.mosaics import mosaic_of
 from roadrisk.viewing import parts_digest, view_files
 
 ROADS, PROBABILITY = "roads", "roads_probability"
@@ -50,7 +50,7 @@ class Drawing:
 
     Parameters
     ----------
-    weights : sha256 of the model's.
+    weights : sha256 of the model's manifest, which names that of its weights.
     view : to look at; None is the one that the model learned from.
     probability : whether there is a view of how likely road, too.
     """
@@ -119,9 +119,13 @@ def check_drawable(drawing: Drawing, overwrite: bool) -> None:
     Raises
     ------
     ModelError : bands, the size of a pixel or the stretch differ.
-    DatasetError : no such view, or a view `roads` is there.
+    DatasetError : no such view, it is one that is drawn, or a view `roads` is there.
+    UsageError : more is to be cleaned than can be seen around a part.
     """
     dataset, model, seen = drawing.dataset, drawing.model, drawing.seen
+    drawing.cleaning.check(drawing.metres_per_pixel)
+    if seen.name in (ROADS, PROBABILITY):
+        raise DatasetError(f"{dataset.path}: the view {seen.name} is what is drawn; name another with --view")
     wrong = PictureKind(3, drawing.metres_per_pixel, seen.stretch).differences(model.kind)
     if wrong:
         raise ModelError(
@@ -170,7 +174,13 @@ def drawn_view(
             files = [file for name in there for file in files_of(dataset, name)]
             dataset = without_views(dataset, there, files)
         drawing = replace(drawing, dataset=dataset)
-        drew = _drawn(drawing, vectorize, device, workers, progress)
+        try:
+            drew = _drawn(drawing, vectorize, device, workers, progress)
+        except OSError as error:
+            raise DatasetError(
+                f"cannot write {error.filename or folder} ({error.strerror or error}); mend that and run the "
+                "same command again: finished parts are kept"
+            ) from error
         shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
     return drew
 
@@ -205,7 +215,7 @@ def _drawn(
 def _levels(drawing: Drawing, device: torch.device, told: list[str], progress: Progress) -> LevelsReader:
     """What the network says of every pixel, on disk."""
     dataset, seen = drawing.dataset, drawing.seen
-    plane = MosaicPlane(dataset, seen.name)
+    plane = mosaic_of(dataset, seen.name)
     part_px = tiles_per_part(seen.tile_size) * seen.tile_size
     lattice = Lattice(plane.height, plane.width, part_px, drawing.model.architecture.shrink)
     levels = LevelsReader(dataset.path / WORK_FOLDER, lattice, drawing.levels_plan)
@@ -228,12 +238,14 @@ def _facts(drawing: Drawing, parts: list[Part], workers: int, progress: Progress
         FactsJob(dataset.path, ROADS, dataset.grid, seen.tile_size, drawing.plan, part, scale)
         for part in parts
     ]
-    done = []
-    with closing(finished(facts_done, jobs, workers)) as ready:
+
+    def measured(ready: Iterable[PartFacts]) -> Iterator[PartFacts]:
         for number, facts in enumerate(ready, start=1):
-            done.append(facts)
+            yield facts
             progress("measure roads", number, len(jobs))
-    return seen_facts(dataset.grid, done, seen.min_coverage)
+
+    with closing(finished(facts_done, jobs, workers)) as ready:
+        return seen_facts(dataset.grid, measured(ready), seen.min_coverage)
 
 
 def _vectors(drawing: Drawing, parts: list[Part], out: Path, progress: Progress) -> VectorsWritten:
@@ -245,16 +257,8 @@ def _vectors(drawing: Drawing, parts: list[Part], out: Path, progress: Progress)
         attribution="; ".join(dict.fromkeys(r["attribution"] or r["source"] for r in rights)),
         model=drawing.weights[:16],
     )
-    with closing(MosaicReader(dataset.path, ROADS, dataset.grid, size, drawing.plan)) as reader:
-        return vectors_written(
-            lambda window: mask_of(reader, dataset.grid, size, window),
-            dataset.grid,
-            size,
-            parts,
-            out,
-            about,
-            progress,
-        )
+    with closing(drawn_roads(dataset.path, ROADS, dataset.grid, size, drawing.plan)) as roads:
+        return vectors_written(roads.read, dataset.grid, size, parts, out, about, progress)
 
 
 def _drew(

@@ -206,15 +206,3 @@ class Lattice:
 
 def _window(down: Span, across: Span) -> Window:
     return Window(down.start, across.start, down.stop - down.start, across.stop - across.start)
-
-
-def within(window: Window, outer: Window) -> tuple[slice, slice]:
-    """Where the pixels that both have lie in an array of `outer`.
-
-    >>> within(Window(0, 6, 4, 4), Window(2, 5, 8, 2))
-    (slice(0, 2, None), slice(1, 2, None))
-    """
-    y, x = max(window.y, outer.y) - outer.y, max(window.x, outer.x) - outer.x
-    bottom = min(window.y + window.height, outer.y + outer.height) - outer.y
-    right = min(window.x + window.width, outer.x + outer.width) - outer.x
-    return slice(y, max(y, bottom)), slice(x, max(x, right))

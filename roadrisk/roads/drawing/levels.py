@@ -21,8 +21,8 @@ from roadrisk.errors import DatasetError
 from roadrisk.files import digest_of, whole_file
 from roadrisk.mosaic.picture import Mask
 from roadrisk.roads.drawing.drawn import LEVELS, Drawn
-from roadrisk.roads.drawing.lattice import CORE_STRIDES, MARGIN_STRIDES, STRIDE_PX, Lattice, Place, within
-from roadrisk.roads.scenes import Window
+from roadrisk.roads.drawing.lattice import CORE_STRIDES, MARGIN_STRIDES, STRIDE_PX, Lattice, Place
+from roadrisk.roads.scenes import Window, within
 
 STEPS = 256  # of a level: weighted shares of it are kept that finely
 CERTAIN = (LEVELS - 1) * STEPS  # what is kept of a probability of 1

@@ -140,8 +140,11 @@ def _edges(of: Skeleton, kept: Mask) -> tuple[IntArray, FloatArray]:
     inside, across, length = ~kept[a] & ~kept[b], kept[a] != kept[b], of.link_length_px
     _, chain = connected_components(_graph(of.links[inside], length[inside], len(kept)), directed=False)
     inner, outer = np.where(kept[a], b, a)[across], np.where(kept[a], a, b)[across]
-    chain_px = np.bincount(chain[a[inside]], length[inside], len(kept))
-    chain_px += np.bincount(chain[inner], length[across], len(kept))
+    counted = np.concatenate([chain[a[inside]], chain[inner]])
+    # of nothing numpy counts whole numbers
+    chain_px = np.bincount(counted, np.concatenate([length[inside], length[across]]), len(kept)).astype(
+        np.float64
+    )
     # both ends of each chain; one that has none is a loop where nothing is kept
     by_chain = np.argsort(chain[inner], kind="stable")
     chains = chain[inner[by_chain]][::2]

@@ -134,7 +134,7 @@ def unit_counts(
     ----------
     drawn, valid : (H, W); what is not valid or not known neither counts nor helps.
     core : rows and columns of the unit itself.
-    near_px : distance of pixel centres from which on a road is no longer near.
+    near_px : distance of pixel centres up to which a road is near.
     """
     counted = truth.known & valid
     road, said = truth.road & counted, drawn & counted

@@ -14,44 +14,14 @@ from torch import Tensor
 from roadrisk.errors import ModelError
 from roadrisk.grid import IntArray
 from roadrisk.learning.pictures.prefetch import prefetched
-from roadrisk.mosaic.picture import Mask, Picture
+from roadrisk.mosaic.picture import Mask
+from roadrisk.roads.normal import Normal
 from roadrisk.roads.scenes import RoadExamples, Window
 from roadrisk.roads.settings import RoadSettings
 
 TURNS = 8
 CONTRAST, BRIGHTNESS = 0.2, 0.3  # at most, the latter in deviations of the pixels learned from
 SAMPLED_UNITS = 1000
-
-
-@dataclass(frozen=True)
-class Normal:
-    """How pixels become what a network is given: 0 on average and where nothing is known, mostly within 2.
-
-    Parameters
-    ----------
-    mean, std : (bands,) of 0 to 255.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def of(self, picture: Picture, gain: float = 1.0, offset: float = 0.0) -> NDArray[np.float32]:
-        """(bands, H, W) of a picture.
-
-        Parameters
-        ----------
-        gain, offset : contrast and brightness besides.
-
-        Examples
-        --------
-        >>> picture = Picture(np.full((1, 1, 2), 140, np.uint8), np.array([[True, False]]))
-        >>> Normal((100.0,), (20.0,)).of(picture).tolist()
-        [[[2.0, 0.0]]]
-        """
-        mean, std = (np.array(of, np.float32)[:, None, None] for of in (self.mean, self.std))
-        scale = np.float32(gain) / std  # (bands, 1, 1)
-        made = picture.pixels * scale + (np.float32(offset) - mean * scale)  # (bands, H, W)
-        return np.asarray(made * picture.valid, np.float32)
 
 
 def normal_of(examples: RoadExamples, rows: IntArray) -> Normal:

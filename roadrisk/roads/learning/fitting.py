@@ -23,18 +23,20 @@ from roadrisk.learning.pictures.weights import State
 from roadrisk.learning.settings import TrainSettings
 from roadrisk.mosaic.picture import Mask
 from roadrisk.nets.road_losses import cldice_loss, cldice_sums, dice_loss, dice_sums
-from roadrisk.nets.segmentation import STRIDE_PX, check_learns
+from roadrisk.nets.segmentation import check_learns
 from roadrisk.roads.drawing.drawn import LEVELS, Drawn, levels_of
+from roadrisk.roads.drawing.lattice import SMALLEST_STRIDES, STRIDE_PX
 from roadrisk.roads.judging.measures import best_level, histogram, iou_at
-from roadrisk.roads.learning.crops import Batch, Normal, batches, cutting_of, drawn_crops
-from roadrisk.roads.scenes import RoadExamples, Window
+from roadrisk.roads.learning.crops import Batch, batches, cutting_of, drawn_crops
+from roadrisk.roads.normal import Normal
+from roadrisk.roads.scenes import RoadExamples, Window, within
 from roadrisk.roads.settings import RoadSettings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-SMALLEST_STRIDES = 4  # of what is drawn at once: the deepest pooling of any decoder finds a pixel there
 WATCHED_UNITS = 256
+SLOWER = "use a smaller learning_rate in --settings"
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +146,7 @@ def gradients(network: nn.Module, batch: Batch, settings: RoadSettings, fabric: 
             raise
         raise ModelError(
             f"out of memory with {len(pictures)} crops of {pictures.shape[-1]} px at once; use a smaller "
-            "--batch-size, --crop or --encoder"
+            "--encoder, or a smaller batch_size or crop_px in --settings"
         ) from None
     return loss.detach().double()
 
@@ -201,7 +203,7 @@ def watched_once(
         counts += histogram(levels_of(logits.sigmoid().numpy()), truth, valid)
     loss = float(loss_of(sums, settings))
     if not np.isfinite(loss):
-        raise ModelError(f"training went astray: the watched loss is {loss:g}; use a smaller --learning-rate")
+        raise ModelError(f"training went astray: the watched loss is {loss:g}; {SLOWER}")
     return Watched(loss, iou_at(counts, best_level(counts)), counts)
 
 
@@ -217,7 +219,7 @@ def check_finite(losses: Tensor, epoch: int) -> None:
         step = int(astray[0])
         raise ModelError(
             f"training went astray: the loss is {float(losses[step]):g} in epoch {epoch}, batch {step + 1}; "
-            "use a smaller --learning-rate"
+            f"{SLOWER}"
         )
 
 
@@ -287,7 +289,7 @@ def _logits_of_units(
         with in_mode(network, training=False), torch.inference_mode(), repeatable():
             drawn = network(given.contiguous(memory_format=torch.channels_last))  # (1, 1, h, w)
         logits, valid = torch.zeros(wanted[2:]), np.zeros(wanted[2:], bool)
-        there, here = _shared(wanted, window)
+        there, here = within(wanted, window), within(window, wanted)
         logits[here], valid[here] = drawn[0, 0].float().cpu()[there], picture.valid[there]
         yield row, logits, valid
 
@@ -317,14 +319,3 @@ def _side(start: int, length: int, plane: int, stride: int) -> tuple[int, int]:
     last = min(-(-(start + length + stride) // stride), -(-plane // stride))
     first = max(0, min(first, last - SMALLEST_STRIDES))
     return first * stride, max(last - first, SMALLEST_STRIDES) * stride
-
-
-def _shared(wanted: Window, window: Window) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The pixels that two windows share, counted from the second and from the first."""
-    top, left = max(wanted.y, window.y), max(wanted.x, window.x)
-    bottom = min(wanted.y + wanted.height, window.y + window.height)
-    right = min(wanted.x + wanted.width, window.x + window.width)
-    inside, outside = (
-        (slice(top - of.y, bottom - of.y), slice(left - of.x, right - of.x)) for of in (window, wanted)
-    )
-    return inside, outside

@@ -19,9 +19,10 @@ from roadrisk.roads.drawing.drawn import LEVELS, Levels
 from roadrisk.roads.judging.baselines import ColourRule, colour_rule
 from roadrisk.roads.judging.judged import MODEL, halo_of, judged, unit_seen
 from roadrisk.roads.judging.measures import UnitJudged, histogram
-from roadrisk.roads.learning.crops import Normal, normal_of
+from roadrisk.roads.learning.crops import normal_of
 from roadrisk.roads.learning.dealing import Dealt
 from roadrisk.roads.learning.fitting import Fitted, fitted, levels_of_units
+from roadrisk.roads.normal import Normal
 from roadrisk.roads.scenes import RoadExamples, Truth
 from roadrisk.roads.settings import RoadSettings
 

@@ -28,15 +28,12 @@ class _Course:
     Parameters
     ----------
     y, x : (N,) middles of cracks, and corners that must stay.
-    step_y, step_x : (N,) of the crack from its middle to its end; 0 at corners.
     fixed : (N,) must stay.
     offsets : (R + 1,) ring i has the places [offsets[i], offsets[i + 1]), the last of them as the first.
     """
 
     y: IntArray
     x: IntArray
-    step_y: IntArray
-    step_x: IntArray
     fixed: Mask
     offsets: IntArray
 
@@ -111,8 +108,8 @@ def _course(outlines: Outlines, road: Mask) -> _Course:
     corner |= on_edge & on_edge[follower] & (turns | (beyond != beyond[follower]))
     # each crack gives its middle unless it lies on the edge, then the corner at its end if that must stay
     there = np.stack([~on_edge, corner], axis=1)
-    middle = np.stack([2 * cracks.y + step_y, 2 * cracks.x + step_x, step_y, step_x], axis=1)
-    end = np.stack([2 * (cracks.y + step_y), 2 * (cracks.x + step_x), 0 * step_y, 0 * step_x], axis=1)
+    middle = np.stack([2 * cracks.y + step_y, 2 * cracks.x + step_x], axis=1)
+    end = np.stack([2 * (cracks.y + step_y), 2 * (cracks.x + step_x)], axis=1)
     places = np.stack([middle, end], axis=1)[there]
     fixed = np.stack([np.zeros_like(corner), corner], axis=1)[there]
     return _closed(places, fixed, np.concatenate([[0], np.cumsum(there.sum(axis=1))])[offsets])
@@ -124,7 +121,7 @@ def _closed(places: IntArray, fixed: Mask, offsets: IntArray) -> _Course:
     ring = np.repeat(np.arange(len(first)), np.diff(offsets))
     free = ~np.logical_or.reduceat(fixed, first)
     # rings start at their upper left corner, and bend there; the farthest place from it is the other
-    apart = ((places[:, :2] - places[first][ring, :2]) ** 2).sum(axis=1)
+    apart = ((places - places[first][ring]) ** 2).sum(axis=1)
     farthest = np.flatnonzero(apart == np.maximum.reduceat(apart, first)[ring])
     farthest = farthest[np.unique(ring[farthest], return_index=True)[1]]
     fixed[first[free]] = fixed[farthest[free]] = True
@@ -135,66 +132,33 @@ def _closed(places: IntArray, fixed: Mask, offsets: IntArray) -> _Course:
     closed = np.concatenate([[0], np.cumsum(size)])
     along = np.arange(closed[-1]) - np.repeat(closed[:-1], size)
     index = np.repeat(first, size) + (along + np.repeat(start - first, size)) % np.repeat(size - 1, size)
-    y, x, step_y, step_x = places[index].T
-    return _Course(y, x, step_y, step_x, fixed[index], closed)
+    y, x = places[index].T
+    return _Course(y, x, fixed[index], closed)
 
 
 def _kept(course: _Course) -> Mask:
-    """(N,) the places that rings are drawn through.
+    """(N,) the places that rings are drawn through; chords between them are split after Douglas and Peucker.
 
-    Chords are split after Douglas and Peucker; those that meet another are split until no pixel's centre
-    changes sides, and then none do: different rings, and ways of a ring, lie between different centres.
+    No two chords meet but where one goes on as the other. Inside the core the way from place to place keeps
+    0.7 px from all other places, and a chord half a pixel from its way: to come to lie across another, one of
+    them would have to pass an end of the other. Chords reach the edge with their ends, or go along it.
     """
     kept = course.fixed.copy()
-    first, last = _chords(course, kept)
-    _split(course, kept, first, last, strict=False)
-    while True:
-        before = kept.sum()
-        first, last = _chords(course, kept)
-        meeting = _meeting(course, first, last)
-        _split(course, kept, first[meeting], last[meeting], strict=True)
-        if kept.sum() == before:
-            return kept
-
-
-def _chords(course: _Course, kept: Mask) -> tuple[IntArray, IntArray]:
-    """(C,) first and last places of the chords between kept ones."""
-    ends = np.flatnonzero(kept)
-    of_a_ring = ~np.isin(ends[1:], course.offsets)
-    return ends[:-1][of_a_ring], ends[1:][of_a_ring]
-
-
-def _meeting(course: _Course, first: IntArray, last: IntArray) -> IntArray:
-    """Which chords meet another elsewhere than where one goes on as the other."""
-    ends = np.stack([first, last], axis=1)
-    chords = shapely.linestrings(np.stack([course.x[ends], course.y[ends]], axis=2))
-    a, b = shapely.STRtree(chords).query(chords, predicate="intersects")
-    a, b = a[a < b], b[a < b]
-    ring = np.searchsorted(course.offsets, first, side="right") - 1
-    closes = (first == course.offsets[ring])[a] & (last == course.offsets[ring + 1] - 1)[b]
-    follows = (last[a] == first[b]) | (closes & (ring[a] == ring[b]))
-    dy, dx = course.y[last] - course.y[first], course.x[last] - course.x[first]
-    back = (dx[a] * dy[b] == dy[a] * dx[b]) & (dx[a] * dx[b] + dy[a] * dy[b] < 0)
-    wrong = ~follows | back
-    return np.unique(np.concatenate([a[wrong], b[wrong]]))
-
-
-def _split(course: _Course, kept: Mask, first: IntArray, last: IntArray, strict: bool) -> None:
-    """Keep more places, until all chords from `first` to `last` fit."""
-    while True:
-        long = last - first > 1
+    first, last = _chords(course)
+    while (long := last - first > 1).any():
         first, last = first[long], last[long]
-        if not len(first):
-            return
-        split = np.concatenate(
-            [_splits(course, first[some], last[some], strict) for some in _batches(last - first)]
-        )
+        split = np.concatenate([_splits(course, first[n], last[n]) for n in _batches(last - first)])
         bad = split >= 0
         kept[split[bad]] = True
-        first, last = (
-            np.concatenate([first[bad], split[bad]]),
-            np.concatenate([split[bad], last[bad]]),
-        )
+        first, last = np.concatenate([first[bad], split[bad]]), np.concatenate([split[bad], last[bad]])
+    return kept
+
+
+def _chords(course: _Course) -> tuple[IntArray, IntArray]:
+    """(C,) first and last places of the chords between those that must stay."""
+    ends = np.flatnonzero(course.fixed)
+    of_a_ring = ~np.isin(ends[1:], course.offsets)
+    return ends[:-1][of_a_ring], ends[1:][of_a_ring]
 
 
 def _batches(lengths: IntArray) -> list[slice]:
@@ -204,12 +168,11 @@ def _batches(lengths: IntArray) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges)]
 
 
-def _splits(course: _Course, first: IntArray, last: IntArray, strict: bool) -> IntArray:
+def _splits(course: _Course, first: IntArray, last: IntArray) -> IntArray:
     """(S,) where each chord from `first` to `last` must be bent, -1 where it fits.
 
     It fits if no place between is farther than half a pixel, and all are as much on one side of it as on the
-    other; if `strict`, also if the pixels on the left of all cracks have their centres on its left, those on
-    the right on its right.
+    other.
     """
     size = last - first + 1
     start = np.concatenate([[0], np.cumsum(size)[:-1]])
@@ -224,10 +187,6 @@ def _splits(course: _Course, first: IntArray, last: IntArray, strict: bool) -> I
     wrong = across**2 > squared[chord]
     wrong |= (along < 0) & (x**2 + y**2 > 1)
     wrong |= (along > squared[chord]) & ((x - dx) ** 2 + (y - dy) ** 2 > 1)
-    if strict:
-        # the centre on the left of a crack is half a pixel off its middle, and y grows south
-        step_y, step_x = course.step_y[place], course.step_x[place]
-        wrong |= ((step_y != 0) | (step_x != 0)) & (np.abs(across) >= dx * step_x + dy * step_y)
     bad = np.logical_or.reduceat(wrong, start)
     mean = np.abs(np.add.reduceat(across, start)) / (size - 1)
     bad |= mean > 2 * _MOST_MEAN_PX * np.sqrt(squared)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from roadrisk.mosaic.picture import Mask
 from roadrisk.mosaic.reader import MosaicReader
 from roadrisk.roads.lines.skeletons import halo_px, skeleton_of
 from roadrisk.roads.scenes import Window
+from roadrisk.roads.sources.mosaics import MaskTruths, MosaicPlane
 
 SOURCE = "seen_roads"  # centre-lines are `roads`
 _ROAD_ABOVE = 127
@@ -49,7 +50,7 @@ class FactsJob:
     Parameters
     ----------
     tile_size, plan_hash : of the view.
-    metres_per_pixel : ground side of a pixel [m].
+    metres_per_pixel : ground side of a pixel in the middle of the grid [m]; what is too wide follows from it.
     """
 
     dataset_dir: Path
@@ -68,30 +69,25 @@ def facts_done(job: FactsJob) -> PartFacts:
     ------
     DatasetError : a part of the view is missing or damaged.
     """
-    with closing(MosaicReader(job.dataset_dir, job.view, job.grid, job.tile_size, job.plan_hash)) as reader:
-        return part_facts(
-            lambda window: mask_of(reader, job.grid, job.tile_size, window),
-            job.part,
-            job.tile_size,
-            job.metres_per_pixel,
-        )
+    grid, part = job.grid, job.part
+    with closing(drawn_roads(job.dataset_dir, job.view, grid, job.tile_size, job.plan_hash)) as roads:
+        facts = part_facts(roads.read, part, job.tile_size, job.metres_per_pixel)
+    # metres a pixel change across a region in some projections
+    rows, cols = np.indices((part.rows, part.cols)) + np.array([part.row, part.col])[:, None, None]
+    side_m = np.sqrt(grid.area_km2(rows.ravel(), cols.ravel()) * 1e6).reshape(rows.shape)
+    longer = side_m / (job.tile_size * job.metres_per_pixel)
+    return replace(facts, road_m=facts.road_m * longer, width_m=facts.width_m * longer)
 
 
-def mask_of(reader: MosaicReader, grid: Grid, tile_size: int, window: Window) -> tuple[Mask, Mask]:
-    """(height, width) road and known of a window of the mosaic; beyond the grid nothing is known."""
-    road, valid = (np.zeros((window.height, window.width), bool) for _ in range(2))
-    for row in _tiles(window.y, window.height, tile_size, grid.rows):
-        for col in _tiles(window.x, window.width, tile_size, grid.cols):
-            known = reader.valid(row, col)
-            if not known.any():
-                continue
-            (to_y, of_y), (to_x, of_x) = (
-                _shared(row * tile_size, tile_size, window.y, window.height),
-                _shared(col * tile_size, tile_size, window.x, window.width),
-            )
-            road[to_y, to_x] = (reader.read(row, col)[0] > _ROAD_ABOVE)[of_y, of_x]
-            valid[to_y, to_x] = known[of_y, of_x]
-    return road, valid
+def drawn_roads(dataset_dir: Path, view: str, grid: Grid, tile_size: int, plan_hash: str) -> MaskTruths:
+    """Where a view whose pixels are 0 and 255 shows roads, also before its dataset knows of it.
+
+    Raises
+    ------
+    DatasetError : the view was not cut.
+    """
+    reader = MosaicReader(dataset_dir, view, grid, tile_size, plan_hash)
+    return MaskTruths(MosaicPlane(reader, grid.shape, tile_size), _ROAD_ABOVE)
 
 
 def part_facts(
@@ -189,17 +185,6 @@ def _columns() -> list[Column]:
         Column(name, "float64", unit, role, combine, meaning, SOURCE, by=by)
         for name, unit, role, combine, meaning, by in told
     ]
-
-
-def _tiles(first: int, length: int, tile_size: int, count: int) -> range:
-    """Tiles along an axis that a span of pixels touches."""
-    return range(max(0, first // tile_size), min(count, -(-(first + length) // tile_size)))
-
-
-def _shared(tile: int, tile_size: int, window: int, length: int) -> tuple[slice, slice]:
-    """Along an axis, what a tile and a window share: in the window, and in the tile."""
-    start, stop = max(tile, window), min(tile + tile_size, window + length)
-    return slice(start - window, stop - window), slice(start - tile, stop - tile)
 
 
 def _sums(tile: IntArray, values: FloatArray, part: Part) -> FloatArray:

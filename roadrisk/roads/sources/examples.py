@@ -16,7 +16,8 @@ from roadrisk.grid import FloatArray, IntArray
 from roadrisk.mosaic.picture import Mask
 from roadrisk.roads.scenes import RoadExamples, Scene, Truths, Window
 from roadrisk.roads.settings import RoadSettings
-from roadrisk.roads.sources.mosaics import LINES, MaskTruths, MosaicPlane, centre_lines, line_truths
+from roadrisk.roads.sources.centre_lines import LINES, centre_lines, line_truths
+from roadrisk.roads.sources.mosaics import MaskTruths, MosaicPlane, mosaic_of
 from roadrisk.roads.sources.pairs import pair_examples
 from roadrisk.roads.sources.widths import road_widths
 
@@ -74,7 +75,7 @@ def dataset_examples(dataset: Dataset, settings: RoadSettings) -> RoadExamples:
     view, grid = dataset.view(settings.view), dataset.grid
     tiles = dataset.tiles()
     known = _mask_view(dataset, settings) if settings.mask else _drawn(dataset, settings, tiles)
-    plane = MosaicPlane(dataset, view.name)
+    plane = mosaic_of(dataset, view.name)
     coverage = tiles[view.coverage_column].to_numpy(float, na_value=np.nan)
     # a part of a picture teaches as well as a whole one: pixels count, not tiles
     pictured = np.flatnonzero(coverage > 0)
@@ -128,7 +129,7 @@ def _mask_view(dataset: Dataset, settings: RoadSettings) -> Known:
             f"{mask.tile_size} px in {name!r}; a mask has those of the picture"
         )
     return Known(
-        MaskTruths(MosaicPlane(dataset, name), above),
+        MaskTruths(mosaic_of(dataset, name), above),
         {"mask": [name, mask.digest], "above": above},
         (f"roads are where view {name!r} is above {above} (--mask-above)",),
         f"have nothing in view {name!r}",

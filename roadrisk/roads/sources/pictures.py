@@ -21,7 +21,7 @@ from rasterio.io import DatasetReader
 
 from roadrisk.errors import SourceError
 from roadrisk.mosaic.picture import Mask, Picture
-from roadrisk.roads.scenes import Truth, Window
+from roadrisk.roads.scenes import Truth, Window, within
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".jp2")
 # what holds its own pixels: any other may name files of this computer
@@ -73,7 +73,7 @@ def picture_file(path: Path) -> PictureFile:
     ------
     SourceError : no picture, not of 8 bit, or of other bands than grey or red, green, blue.
     """
-    with _opened(path) as source:
+    with opened(path) as source:
         interp = source.colorinterp
         kinds = {kind for kind in source.dtypes if kind != "uint8"}
         if kinds:
@@ -141,21 +141,17 @@ class FilePlane:
         """
         shape = window.height, window.width
         picture = Picture(np.zeros((self.bands, *shape), np.uint8), np.zeros(shape, bool))
-        top, left = max(window.y, 0), max(window.x, 0)
-        bottom, right = (
-            min(window.y + window.height, self.height),
-            min(window.x + window.width, self.width),
-        )
-        if top >= bottom or left >= right:
+        all_of_it = Window(0, 0, self.height, self.width)
+        there, (rows, cols) = within(all_of_it, window), within(window, all_of_it)
+        some = Window(rows.start, cols.start, rows.stop - rows.start, cols.stop - cols.start)
+        if not some.height or not some.width:
             return picture
-        there = np.s_[top - window.y : bottom - window.y, left - window.x : right - window.x]
         if self.keep:
             whole = self._whole()
-            some = np.s_[top:bottom, left:right]
-            picture.pixels[:, *there], picture.valid[there] = whole.pixels[:, *some], whole.valid[some]
+            read = Picture(whole.pixels[:, rows, cols], whole.valid[rows, cols])
         else:
-            read = self._read(Window(top, left, bottom - top, right - left))
-            picture.pixels[:, *there], picture.valid[there] = read.pixels, read.valid
+            read = self._read(some)
+        picture.pixels[:, *there], picture.valid[there] = read.pixels, read.valid
         return picture
 
     def close(self) -> None:
@@ -247,7 +243,13 @@ def _metres_per_pixel(source: Any) -> float | None:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """A picture's file as rasterio has it, whose errors become one line.
+
+    Raises
+    ------
+    SourceError : no picture, or one that is cut off.
+    """
     with _settings(path), _open(path) as source:
         yield source
 

@@ -28,9 +28,9 @@ class Build(NamedTuple):
     beside_m: float
 
 
-# Widths of lanes and shoulders: within the ranges of FHWA, Highway Functional Classification (2013), tables
-# 3-5 and 3-6: 12 ft (3.7 m) on an Interstate, 10 to 12 ft on arterials and collectors, 8 to 10 ft (2.4 to
-# 3.0 m) on local streets. Divided roads are a line a carriageway in OpenStreetMap; a two-way street is one.
+# Lanes as they are usual in the USA: 12 ft (3.7 m) on Interstates (FHWA, 1999 Conditions and Performance
+# Report, chapter 3), 9 to 12 ft on local streets (TxDOT, Roadway Design Manual, 5.1.6), others between; what
+# is beside them is a guess. Divided roads are a line a carriageway in OpenStreetMap; a two-way street is one.
 BUILDS = {
     "motorway": Build(2, 3.7, 4.2),
     "trunk": Build(2, 3.6, 3.0),
@@ -47,7 +47,7 @@ BUILDS = {
     "secondary_link": Build(1, 3.4, 1.0),
     "tertiary_link": Build(1, 3.3, 1.0),
 }
-# of any other road, as all are drawn in Mnih, Machine Learning for Aerial Image Labeling (2013), chapter 6
+# of any other road: 7 px of 1 m, as all are in the Massachusetts Roads set (Mnih 2013)
 OTHER_M = 7.0
 _MOST_LANES = 12
 
