@@ -42,7 +42,9 @@ def train(
     mask_above: Annotated[
         int | None,
         typer.Option(
-            metavar="0-254", help="A mask of more than two values is road above it.", rich_help_panel=LEARNED
+            metavar="0-254",
+            help="A mask of more than two values is road above it; default: 127.",
+            rich_help_panel=LEARNED,
         ),
     ] = None,
     width: Annotated[
@@ -59,33 +61,42 @@ def train(
     ] = None,
     decoder: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="unet, unetplusplus, fpn, ...", rich_help_panel=NETWORK),
+        typer.Option(metavar="NAME", help="unet (default), unetplusplus, fpn, ...", rich_help_panel=NETWORK),
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Any of segmentation-models-pytorch.", rich_help_panel=NETWORK),
+        typer.Option(
+            metavar="NAME",
+            help="Any of segmentation-models-pytorch; default: resnet18.",
+            rich_help_panel=NETWORK,
+        ),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="none|imagenet", help="Of the encoder.", rich_help_panel=NETWORK),
+        typer.Option(metavar="none|imagenet", help="Of the encoder; default: none.", rich_help_panel=NETWORK),
     ] = None,
     shrink: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="It sees N x N pixels as one, and draws finer.", rich_help_panel=NETWORK
+            metavar="N",
+            help="It sees N x N pixels as one: quicker and coarser; default: 2.",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     loss: Annotated[
         str | None,
         typer.Option(
-            metavar="dice|cldice", help="cldice for roads that hold together.", rich_help_panel=TRAINING
+            metavar="dice|cldice",
+            help="cldice for roads that hold together; default: dice.",
+            rich_help_panel=TRAINING,
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the pictures, at most.", rich_help_panel=TRAINING)
+        int | None,
+        typer.Option(help="Passes over the pictures, at most; default: 25.", rich_help_panel=TRAINING),
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(help="Parts of the cross-validation.", rich_help_panel=TRAINING)
+        int | None, typer.Option(help="Parts of the cross-validation; default: 5.", rich_help_panel=TRAINING)
     ] = None,
     block: Annotated[
         float | None,
@@ -150,7 +161,7 @@ def train(
 
 @app.command(cls=Command)
 def apply(
-    source: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset, or a folder of pictures.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A dataset, or a folder of pictures.")],
     model: Annotated[Path, typer.Option(metavar="MODEL", help="Folder that `roadrisk roads train` made.")],
     out: Annotated[
         Path | None,

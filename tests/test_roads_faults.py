@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from test_roads_model import made
 
+from roadrisk.dataset import Dataset
 from roadrisk.roads.model import write_road_model
 
 Run = Callable[..., Any]
@@ -160,3 +163,75 @@ def test_a_road_model_scores_no_risk(roadrisk: Run, tmp_path: Path, model: Path)
         f"roadrisk: {model} is a road model, which draws roads and scores no risk; use it with "
         "`roadrisk roads apply --model`, or give the folder that roadrisk train wrote\n",
     )
+
+
+def test_a_holdout_that_shares_pictures_is_refused(roadrisk: Run, pairs: Path, settings: Path) -> None:
+    subset = pairs.with_name("subset")
+    shutil.copytree(pairs, subset)
+    for kind in ("images", "masks"):
+        (subset / kind / "d.png").unlink()
+        (subset / kind / "c.png").rename(subset / kind / "renamed.png")
+    # another picture, another mask: what is left of the four is the same
+    changed = cv2.imread(str(subset / "images/a.png"))
+    cv2.imwrite(str(subset / "images/a.png"), changed[::-1])
+    out = pairs.with_name("m")
+    # of noise alone, no two pictures of the folder are alike
+    run = roadrisk("roads", "train", pairs, "-o", out, "--settings", settings, "--holdout", subset)
+    assert (run.code, run.err) == (
+        1,
+        "roadrisk: --holdout subset: 2 of its 3 units are learned from, too; give another place\n",
+    )
+    assert not list(pairs.parent.glob("m*"))
+
+
+def test_a_picture_too_large_to_be_drawn_whole(
+    roadrisk: Run, pairs: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roadrisk.roads.drawing.drawn_masks.MOST_PX", SIDE_PX**2 - 1)
+    out = pairs.with_name("drawn")
+    run = roadrisk("roads", "apply", pairs / "images", "--model", model, "-o", out)
+    assert (run.code, run.err) == (
+        1,
+        f"roadrisk: {pairs / 'images' / 'a.png'} has 64 x 64 px, more than 0 million pixels; tile it into a "
+        "dataset, which is drawn part by part\n",
+    )
+    assert not out.exists()
+
+
+def test_a_name_that_is_no_text(roadrisk: Run, pairs: Path, model: Path) -> None:
+    picture = (pairs / "images" / "a.png").read_bytes()
+    Path(os.fsdecode(os.fsencode(pairs / "images") + b"/bad\xff.png")).write_bytes(picture)
+    run = roadrisk("roads", "apply", pairs / "images", "--model", model, "-o", pairs.with_name("drawn"))
+    assert run.code == 1
+    assert run.err.startswith("roadrisk: ")
+    assert run.err.endswith("has a name that is no text; rename it\n")
+
+
+def test_views_that_lead_elsewhere_are_not_written_to(
+    roadrisk: Run, dataset: Dataset, model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(dataset.path, tmp_path / "d")
+    manifest = json.loads((model / "roads.json").read_text())
+    fitting = tmp_path / "fitting"
+    shutil.copytree(model, fitting)
+    manifest |= {"metres_per_pixel": None, "stretch": None}
+    (fitting / "roads.json").write_text(json.dumps(manifest))
+    (tmp_path / "outside").mkdir()
+    for name in ("roads", "roads.levels"):
+        link = tmp_path / "d/views" / name
+        link.symlink_to(tmp_path / "outside")
+        run = roadrisk("roads", "apply", tmp_path / "d", "--model", fitting, "--quiet")
+        assert (run.code, run.err) == (
+            1,
+            f"roadrisk: {link} is a link, and what it points to is not ours; remove it\n",
+        )
+        link.unlink()
+    assert not list((tmp_path / "outside").iterdir())
+
+
+def test_seeds_that_no_generator_takes(roadrisk: Run, pairs: Path, settings: Path) -> None:
+    out = pairs.with_name("m")
+    run = roadrisk("roads", "train", pairs, "-o", out, "--settings", settings, "--seed", 10**20)
+    assert run.code == 2
+    assert run.err.startswith("roadrisk: settings: seed: ")
+    assert not list(pairs.parent.glob("m*"))

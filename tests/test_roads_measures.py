@@ -345,7 +345,21 @@ def pictured(pixels: np.ndarray, road: np.ndarray, known: np.ndarray | None = No
     keys = np.array([f"{s}/{r}/{c}" for s, r, c in zip(scene, row, col, strict=True)], object)
     share = np.ones(len(scene))
     return RoadExamples(
-        "made up", "", scenes, scene, row, col, keys, share, share, None, pixels.shape[1], None, None, ()
+        "made up",
+        "",
+        scenes,
+        scene,
+        row,
+        col,
+        keys,
+        keys,
+        share,
+        share,
+        None,
+        pixels.shape[1],
+        None,
+        None,
+        (),
     )
 
 

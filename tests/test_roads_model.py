@@ -102,7 +102,7 @@ def changed(written: Path, folder: Path, change: Change) -> Path:
     [
         (lambda m: m.update(level=0), "level: Input should be greater than or equal to 1"),
         (lambda m: m.update(level=True), "level: Input should be a valid integer"),
-        (lambda m: m.update(std=[1.0, 0.0, 1.0]), "std.1: Input should be greater than 0"),
+        (lambda m: m.update(std=[1.0, 0.0, 1.0]), "std.1: Input should be greater than or equal to 0.001"),
         (
             lambda m: m.update(mean=[1.0]),
             "Value error, mean and std are not of as many bands as the network has",

@@ -111,11 +111,19 @@ def test_what_is_of_no_pair_is_told_with_its_number(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("settings", [RoadSettings(mask="roads"), RoadSettings(widths_m={"primary": 9.0})])
-def test_what_is_of_datasets_is_told_to_change_nothing(tmp_path: Path, settings: RoadSettings) -> None:
+@pytest.mark.parametrize(
+    ("settings", "flags"),
+    [
+        (RoadSettings(mask="roads"), "--mask"),
+        (RoadSettings(view="infrared", widths_m={"primary": 9.0}, block_m=500.0), "--view, --width, --block"),
+    ],
+)
+def test_what_is_of_datasets_is_told_to_change_nothing(
+    tmp_path: Path, settings: RoadSettings, flags: str
+) -> None:
     folder = folder_of(tmp_path, {"a": mask_of()})
     examples = examples_at(folder, settings)
-    assert "--mask and --width are of datasets and change nothing here" in examples.told
+    assert f"of datasets, and nothing here: {flags}" in examples.told
     assert examples.identity == examples_at(folder, SETTINGS).identity
 
 

@@ -112,7 +112,7 @@ def examples_of(held: list[Held], unit: int | None = None) -> RoadExamples:
         [f"{scenes[s].name}/{r:02d}/{c:02d}" for s, r, c in zip(scene, row, col, strict=True)], object
     )
     made = RoadExamples(
-        "made up", "1", scenes, scene, row, col, key, np.zeros(len(key)), np.zeros(len(key)),
+        "made up", "1", scenes, scene, row, col, key, key, np.zeros(len(key)), np.zeros(len(key)),
         lattice, 3, None, None, (),
     )  # fmt: skip
     truths = [scenes[scene[n]].truths.read(made.window(n)) for n in range(len(made))]
@@ -123,7 +123,7 @@ def examples_of(held: list[Held], unit: int | None = None) -> RoadExamples:
 
 def reordered(examples: RoadExamples, order: IntArray) -> RoadExamples:
     """The same units in other rows."""
-    names = ("scene", "row", "col", "key", "road_share", "known_share")
+    names = ("scene", "row", "col", "key", "content", "road_share", "known_share")
     lattice = examples.lattice
     if lattice:
         lattice = (lattice[0][order], lattice[1][order], lattice[2])

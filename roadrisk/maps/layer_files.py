@@ -99,23 +99,26 @@ def _geojson(path: Path) -> LayerFile:
 
 
 def _gpkg(path: Path) -> LayerFile:
-    metadata = pyogrio.read_info(path).get("layer_metadata") or {}
+    # the first of several, as of roads, whose lines come first
+    layer = str(pyogrio.list_layers(path)[0, 0])
+    metadata = pyogrio.read_info(path, layer=layer).get("layer_metadata") or {}
     told = _told(json.loads(metadata["ROADRISK"])) if "ROADRISK" in metadata else {}
     words: dict[str, dict[str, Any]] = {}
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
         if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'gpkg_data_columns'").fetchone():
-            layer = pyogrio.list_layers(path)[0, 0]
             rows = database.execute(
                 "SELECT column_name, name, description FROM gpkg_data_columns WHERE table_name = ?", (layer,)
             )
             words = {
                 str(name): {"alias": alias, "description": description} for name, alias, description in rows
             }
-    return _by_gdal(path, told, words)
+    return _by_gdal(path, told, words, layer)
 
 
-def _by_gdal(path: Path, about: dict[str, Any], words: dict[str, dict[str, Any]]) -> LayerFile:
-    info = pyogrio.read_info(path, force_feature_count=True)
+def _by_gdal(
+    path: Path, about: dict[str, Any], words: dict[str, dict[str, Any]], layer: str | None = None
+) -> LayerFile:
+    info = pyogrio.read_info(path, layer=layer, force_feature_count=True)
     dtypes = dict(zip(info["fields"].tolist(), info["dtypes"], strict=True))
     return LayerFile(
         path=path,

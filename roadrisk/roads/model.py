@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from roadrisk.errors import ModelError
+from roadrisk.errors import ModelError, UsageError
 from roadrisk.files import sha256_of, whole_folder, write_json
 from roadrisk.imagery.sheets import Stretch
 from roadrisk.learning.pictures.weights import State
@@ -41,7 +42,7 @@ class RoadArchitecture:
     """
 
     decoder: Decoder
-    encoder: str
+    encoder: Annotated[str, Field(max_length=100)]
     bands: Annotated[int, Field(ge=1, le=16)]
     shrink: Annotated[int, Field(ge=1, le=8)]
 
@@ -122,8 +123,8 @@ class RoadManifest:
     """
 
     architecture: RoadArchitecture
-    mean: tuple[Number, ...]
-    std: tuple[Size, ...]
+    mean: tuple[Annotated[Number, Field(ge=0, le=255)], ...]
+    std: tuple[Annotated[Number, Field(ge=1e-3, le=255)], ...]
     level: Annotated[int, Field(strict=True, ge=1, le=255)]
     metres_per_pixel: Size | None
     stretch: tuple[tuple[Number, Number], ...] | None
@@ -242,7 +243,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _check_weights(model: RoadModel) -> None:
     """Nothing, if the weights are those of the network that the manifest names."""
     shape = model.architecture
-    wanted = RoadNN(shape.decoder, shape.encoder, shape.bands, shape.shrink).state_dict()
+    try:
+        wanted = RoadNN(shape.decoder, shape.encoder, shape.bands, shape.shrink).state_dict()
+    except UsageError as error:
+        if find_spec("segmentation_models_pytorch") is None:
+            raise
+        raise ValueError(f"there is no network {shape.decoder} on {shape.encoder}") from error
     there = {name: (value.shape, value.dtype) for name, value in model.state.items()}
     for name in sorted(there.keys() | wanted.keys()):
         if name not in wanted or there.get(name) != (wanted[name].shape, wanted[name].dtype):

@@ -148,6 +148,7 @@ class RoadExamples:
     scenes : a dataset is one, a folder one for each pair.
     scene, row, col : (N,) of each unit: its scene, and its place there in units.
     key : (N,) names of the units.
+    content : (N,) what tells a unit from any other wherever it is met: a picture's digest, a tile's id.
     road_share : (N,) of what is known of it.
     known_share : (N,) of its pixels with a picture and a known mask.
     lattice : (row, col) of each unit, absolute and (N,) each, and the ground metres of a step; None where
@@ -165,6 +166,7 @@ class RoadExamples:
     row: IntArray
     col: IntArray
     key: NDArray[np.object_]
+    content: NDArray[np.object_]
     road_share: FloatArray
     known_share: FloatArray
     lattice: tuple[IntArray, IntArray, float] | None

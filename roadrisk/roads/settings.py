@@ -79,7 +79,7 @@ class RoadSettings:
     folds: Annotated[int, Field(ge=2)] = 5
     block_m: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     precision: Precision = "32"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=2**31)] = 0
     device: Device = "auto"
     quick: bool = False
 

@@ -19,6 +19,7 @@ from roadrisk.learning.loop.learner import Epoch
 from roadrisk.learning.loop.unfinished import unfinished
 from roadrisk.progress import Progress, silent
 from roadrisk.reporting.roads.page import road_report_html
+from roadrisk.roads.drawing.drawn import from_level
 from roadrisk.roads.judging.judged import ALL_ROAD, COLOUR, METHODS, MODEL
 from roadrisk.roads.judging.measures import best_level, differences, scores, units_table
 from roadrisk.roads.judging.tables import scores_table
@@ -52,7 +53,9 @@ class TrainedRoads:
         said.append(_beside(self.model))
         for name, metrics in about["holdout"].items():
             said += scores_table(f"{name}, which nothing was learned from", metrics, MEASURES).lines()
-        said.append(f"road is from level {self.model.level} of 255 on")
+        near = "3 px, as nothing says their size" if self.model.metres_per_pixel is None else "3 m"
+        said.append(f"relaxed: road within {near} counts as found; apls: how well roads connect, like APLS")
+        said.append(from_level(self.model.level))
         if verbose:
             said += [f"{name}: {len(epochs)} epochs" for name, epochs in about["epochs"].items()]
         return [*said, f"trained in {self.seconds / 60:.1f} minutes"]
@@ -164,7 +167,7 @@ def check_unseen(examples: RoadExamples, unseen: RoadExamples) -> None:
             f"--holdout {unseen.name} has other pictures than {examples.name}: {'; '.join(wrong)}; give "
             "pictures like those that are learned from"
         )
-    both = set(unseen.key) & set(examples.key) if unseen.lattice and examples.lattice else set()
+    both = set(unseen.content) & set(examples.content)
     if both or unseen.identity == examples.identity:
         count = len(both) or len(unseen)
         raise ModelError(

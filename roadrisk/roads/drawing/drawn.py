@@ -29,6 +29,15 @@ class Drawn:
     valid: Mask
 
 
+def from_level(level: int) -> str:
+    """From where on a pixel is road, for people.
+
+    >>> from_level(102)
+    'a pixel is road from a probability of 0.40 on (level 102 of 255)'
+    """
+    return f"a pixel is road from a probability of {level / (LEVELS - 1):.2f} on (level {level} of 255)"
+
+
 def levels_of(probability: NDArray[np.float32]) -> Levels:
     """Probabilities as levels.
 

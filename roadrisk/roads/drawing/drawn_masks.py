@@ -19,7 +19,7 @@ from roadrisk.mosaic.picture import Pixels
 from roadrisk.progress import Progress
 from roadrisk.roads.drawing.artist import Artist, draw_picture
 from roadrisk.roads.drawing.cleaning import cleaned, cleaning_told
-from roadrisk.roads.drawing.drawn import Drew
+from roadrisk.roads.drawing.drawn import Drew, from_level
 from roadrisk.roads.model import RoadModel
 from roadrisk.roads.scenes import PictureKind
 from roadrisk.roads.settings import Cleaning
@@ -29,6 +29,7 @@ RECORD = "drawn.json"
 PROBABILITY = "probability"
 TIFF = (".tif", ".tiff")
 ROAD = np.uint8(255)
+MOST_PX = 500_000_000  # of a picture, which is drawn whole
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def drawn_masks(
     if source.resolve() in (out.resolve(), (out / PROBABILITY).resolve()):
         raise UsageError(f"-o {out} is the folder of the pictures; give another for the masks")
     plan = digest_of([weights, model.level, asdict(cleaning), probability])
+    progress("draw roads", 0, len(jobs))
     _make_folders(out, probability)
     told: list[str] = []
     artist = Artist(model, device, told.append)
@@ -84,6 +86,8 @@ def drawn_masks(
         remove_temporaries(out)
         done = _kept(out, plan, overwrite)
         kept = 0
+        # first, so that a folder in which a run was stopped is known for ours
+        _record(out, plan, done)
         for number, job in enumerate(jobs):
             identity = identity_of(job.picture.path, hashed=False)
             files = [out / job.name, *([out / PROBABILITY / job.name] if probability else [])]
@@ -92,17 +96,27 @@ def drawn_masks(
             else:
                 _draw(job, model, artist, out, probability, cleaning)
                 done[job.name] = identity
-                write_json(out / RECORD, {"plan": plan, "masks": done})
+                _record(out, plan, done)
             progress("draw roads", number + 1, len(jobs))
     said = [f"{len(jobs):,} masks in {out}" + (f", {kept:,} of them were there" if kept else "")]
     scale = jobs[0].picture.metres_per_pixel
     said += [
-        f"road is from level {model.level} of 255 on",
+        from_level(model.level),
         cleaning_told(cleaning.speck_px(scale), cleaning.gap_px(scale), scale),
         *dict.fromkeys(told),
     ]
     paths = [out / job.name for job in jobs]
     return Drew(tuple(said), {"masks": len(jobs), "kept": kept}, paths)
+
+
+def _record(out: Path, plan: str, masks: dict[str, Any]) -> None:
+    """Keep which masks are there, and of which pictures."""
+    try:
+        write_json(out / RECORD, {"plan": plan, "masks": masks})
+    except OSError as error:
+        raise SourceError(
+            f"cannot write {out / RECORD} ({error.strerror}); make room, and run it again"
+        ) from None
 
 
 def _masked(source: Path) -> list[Masked]:
@@ -115,6 +129,12 @@ def _masked(source: Path) -> list[Masked]:
         raise SourceError(f"{source} holds no pictures; known are {', '.join(ENDINGS)}")
     jobs = [Masked(picture_file(f), f.stem + (".tif" if f.suffix.lower() in TIFF else ".png")) for f in files]
     _check_names(jobs)
+    for job in jobs:
+        if job.picture.height * job.picture.width > MOST_PX:
+            raise SourceError(
+                f"{job.picture.path} has {job.picture.said}, more than {MOST_PX // 1_000_000} million "
+                "pixels; tile it into a dataset, which is drawn part by part"
+            )
     return jobs
 
 

@@ -27,7 +27,7 @@ from roadrisk.mosaic.processes import finished
 from roadrisk.progress import Progress
 from roadrisk.roads.drawing.artist import Artist, draw_levels
 from roadrisk.roads.drawing.cleaning import cleaning_told
-from roadrisk.roads.drawing.drawn import Drew
+from roadrisk.roads.drawing.drawn import Drew, from_level
 from roadrisk.roads.drawing.lattice import Lattice
 from roadrisk.roads.drawing.levels import LevelsReader
 from roadrisk.roads.drawing.painting import Below, LevelPainter, RoadPainter
@@ -166,7 +166,9 @@ def drawn_view(
     if vectorize is not None:
         check_vectors_out(vectorize)
     folder = drawing.dataset.path
+    progress("draw roads", 0, len(drawing.dataset.grid.parts(drawing.seen.tile_size)))
     with locked(folder):
+        _check_links(folder)
         remove_temporaries(folder / "views")
         dataset = read_dataset(folder)
         there = [name for name in (ROADS, PROBABILITY) if name in dataset.manifest.get("drawn", {})]
@@ -174,6 +176,8 @@ def drawn_view(
             files = [file for name in there for file in files_of(dataset, name)]
             dataset = without_views(dataset, there, files)
         drawing = replace(drawing, dataset=dataset)
+        if not drawing.probability:
+            _forget(folder, PROBABILITY)
         try:
             drew = _drawn(drawing, vectorize, device, workers, progress)
         except OSError as error:
@@ -183,6 +187,20 @@ def drawn_view(
             ) from error
         shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
     return drew
+
+
+def _check_links(folder: Path) -> None:
+    """Nothing, if no folder that is written to leads elsewhere."""
+    for name in (f"views/{ROADS}", f"views/{PROBABILITY}", WORK_FOLDER, "views"):
+        if (folder / name).is_symlink():
+            raise DatasetError(f"{folder / name} is a link, and what it points to is not ours; remove it")
+
+
+def _forget(folder: Path, view: str) -> None:
+    """Remove what a run that was stopped left of a view that is not drawn this time."""
+    shutil.rmtree(folder / "views" / view, ignore_errors=True)
+    for file in (folder / "views").glob(f"{view}.*"):
+        file.unlink()
 
 
 def _drawn(
@@ -278,7 +296,7 @@ def _drew(
         f"{ROADS}: {int(seen.sum()):,} of {amended.grid.size:,} tiles have enough picture; {share:.1%} of "
         f"them is road, with {road_km:,.1f} km of centre-line and "
         f"{int(np.nansum(values['seen_junctions'])):,} junctions",
-        f"road is from level {drawing.model.level} of 255 on",
+        from_level(drawing.model.level),
         cleaning_told(*drawing.cleaning_px, drawing.metres_per_pixel),
         *dict.fromkeys(told),
     ]

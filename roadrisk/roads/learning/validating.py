@@ -106,13 +106,14 @@ class Found:
 def taught(learning: Learning, fold: int | None) -> Taught:
     """The network of a fold, or the last one, that learns from all but what it is watched on."""
     settings, examples = learning.settings, learning.examples
-    name = FINAL if fold is None else f"fold {fold + 1}"
+    name = FINAL if fold is None else f"fold {fold + 1} of {learning.dealt.count}"
     learned, watched = learning.dealt.parts(fold)
     seed = settings.seed + (learning.dealt.count if fold is None else fold)
     normal = normal_of(examples, learned)
     with seeded(seed):
         weights = None if settings.weights == "none" else settings.weights
         network = RoadNN(settings.decoder, settings.encoder, examples.bands, settings.shrink, weights)
+    learning.progress(f"learn {name}", 0, settings.epochs)
     found = fitted(
         network,
         examples,

@@ -101,6 +101,7 @@ def dataset_examples(dataset: Dataset, settings: RoadSettings) -> RoadExamples:
         row=rows,
         col=cols,
         key=keys,
+        content=keys,
         road_share=road_share[some],
         known_share=known_share[some],
         lattice=(grid.y0 + rows, grid.x0 + cols, grid.cell_m),

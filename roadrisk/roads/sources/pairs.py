@@ -74,7 +74,14 @@ def pair_examples(folder: Path, settings: RoadSettings) -> RoadExamples:
         pictures in their bands, a mask is coloured, no mask shows road, or no picture is known.
     """
     found, above = found_pairs(folder), settings.mask_above
-    of_datasets = settings.mask is not None or bool(settings.widths_m)
+    given = {
+        "--view": settings.view != RoadSettings().view,
+        "--mask": settings.mask,
+        "--width": settings.widths_m,
+        "--block": settings.block_m,
+    }
+    of_datasets = [flag for flag, value in given.items() if value]
+    content = {name: (_bytes_of(picture), _bytes_of(mask)) for name, picture, mask in found.pairs}
     every = _pairs(found)
     _check_roads(folder, every, above)
     pairs = [pair for pair in every if pair.known_px]
@@ -83,12 +90,13 @@ def pair_examples(folder: Path, settings: RoadSettings) -> RoadExamples:
     metres, metres_said = _metres([pair.picture.file for pair in pairs])
     return RoadExamples(
         name=folder.resolve().name,
-        identity=_identity(found, above),
+        identity=digest_of({"pairs": content, "mask_above": above}),
         scenes=tuple(_scene(pair, above) for pair in pairs),
         scene=np.arange(len(pairs), dtype=np.int64),
         row=np.zeros(len(pairs), np.int64),
         col=np.zeros(len(pairs), np.int64),
         key=np.array([pair.name for pair in pairs], dtype=object),
+        content=np.array([digest_of(content[pair.name][0][1:]) for pair in pairs], dtype=object),
         road_share=np.array([pair.road_px(above) for pair in pairs]) / known_px,
         known_share=known_px / sides.prod(axis=1),
         lattice=None,
@@ -99,7 +107,7 @@ def pair_examples(folder: Path, settings: RoadSettings) -> RoadExamples:
             f"{len(pairs):,} pictures with masks",
             *found.told,
             *_masks_said(every, above),
-            *(["--mask and --width are of datasets and change nothing here"] if of_datasets else []),
+            *([f"of datasets, and nothing here: {', '.join(of_datasets)}"] if of_datasets else []),
             metres_said,
         ),
     )
@@ -203,11 +211,6 @@ def _metres(pictures: Sequence[PictureFile]) -> tuple[float | None, str]:
     middle = float(np.median(metres))
     spread = "" if max(metres) <= 1.01 * min(metres) else f" ({min(metres):.3g} to {max(metres):.3g})"
     return middle, f"a pixel is {middle:.3g} m{spread}"
-
-
-def _identity(found: Found, mask_above: int) -> str:
-    files = [[name, _bytes_of(picture), _bytes_of(mask)] for name, picture, mask in found.pairs]
-    return digest_of({"pairs": files, "mask_above": mask_above})
 
 
 def _bytes_of(path: Path) -> list[str | int]:

@@ -73,6 +73,10 @@ def picture_file(path: Path) -> PictureFile:
     ------
     SourceError : no picture, not of 8 bit, or of other bands than grey or red, green, blue.
     """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise SourceError(f"{str(path)!r} has a name that is no text; rename it") from None
     with opened(path) as source:
         interp = source.colorinterp
         kinds = {kind for kind in source.dtypes if kind != "uint8"}
