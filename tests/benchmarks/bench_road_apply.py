@@ -58,7 +58,11 @@ def network() -> RoadNN:
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("roads")
     side = SIDE_TILES * TILE
-    write_mosaic(folder, GRID, TILE, Picture(scene(side, side), np.ones((side, side), bool)))
+    known = np.ones((side, side), bool)
+    write_mosaic(folder, GRID, TILE, Picture(scene(side, side), known))
+    across = np.arange(side) % 100 < 10  # streets of 10 m every 100 m
+    streets = np.broadcast_to((across[:, None] | across) * np.uint8(255), (3, side, side))
+    write_mosaic(folder, GRID, TILE, Picture(streets, known), "streets")
     return Dataset(folder, GRID, (View("aerial", TILE, 0.9, ""),), (), "plan", {})
 
 
@@ -70,7 +74,8 @@ def applied(dataset: Dataset, network: RoadNN) -> None:
     draw_levels(plane, Artist(model_of(network), torch.device("cpu")), levels)
     painter = RoadPainter(levels, Below(dataset.path, "aerial", GRID, TILE, "plan"), 128, speck_px=30)
     cut_from_view(Target(dataset.path, "roads", GRID, TILE, "roads"), painter, np.ones(GRID.shape), workers=1)
-    jobs = [FactsJob(dataset.path, "roads", GRID, TILE, "roads", part, 1.0) for part in GRID.parts(TILE)]
+    # random weights draw noise: what a mask shows is measured on streets
+    jobs = [FactsJob(dataset.path, "streets", GRID, TILE, "plan", part, 1.0) for part in GRID.parts(TILE)]
     seen_facts(GRID, map(facts_done, jobs), 0.9)
 
 
