@@ -30,7 +30,7 @@ from roadrisk.learning.pictures.sources import (
     file_inside,
     picture_of,
 )
-from roadrisk.maps.scored import GivenShapes, GridTiles, Places, given_points
+from roadrisk.maps.places import GivenShapes, GridTiles, Places, given_points
 from roadrisk.sources.tables import checked_names
 
 TABLE_SUFFIXES = (".csv", ".parquet")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import rasterio
 import torch
 from numpy.typing import NDArray
 
@@ -35,19 +34,17 @@ from roadrisk.learning.loop.devices import device_of
 from roadrisk.learning.matching import Kind, column_differences, tile_differences
 from roadrisk.learning.model import WEIGHTS, Model, Scores, fold_outputs, read_model, scores
 from roadrisk.learning.pictures.feeds import ImageFeed, scoring_feed
+from roadrisk.maps.layer import About, Layer
 from roadrisk.maps.layers import check_outs, write_layers
-from roadrisk.maps.page import Overview
 from roadrisk.maps.scored import (
     HAS_FACTS,
     HAS_IMAGE,
     IN_TRAINING,
     TILE_ID,
-    About,
-    Scored,
     scored_tiles,
 )
 from roadrisk.metros import kind_of, over_windows, with_absent_classes
-from roadrisk.mosaic.overview import overview_path
+from roadrisk.pictured import pictures_of
 from roadrisk.progress import Progress, silent
 
 LEVEL = "out of fold the model orders tiles no better than chance: all have the same risk, ranks mean nothing"
@@ -58,7 +55,7 @@ class Scoring:
     """What `score` did."""
 
     paths: tuple[Path, ...]
-    scored: Scored
+    scored: Layer
     rows: int
     told: tuple[str, ...] = ()
 
@@ -124,8 +121,8 @@ def score(
     fields = _fields(trained, tiles, rows, shown, said, predicted, seen)
     about = _about(trained, tiles, model)
     places = tiles.places.taken(rows) if tiles.places is not None else None
-    scored = scored_tiles(fields, places, about, predicted.order)
-    written = tuple(write_layers(scored, outs, _overview(tiles)))
+    scored = scored_tiles(fields, places, about, predicted.order, pictures_of(tiles))
+    written = tuple(write_layers(scored, outs))
     notes = (
         *_notes(trained, shown, int((sided & ~exposed).sum())),
         *_doubts(trained, predicted, tiles.eligible[rows] & ~said.out_of_fold),
@@ -331,12 +328,3 @@ def _about(model: Model, tiles: Tiles, path: Path) -> About:
         model=sha256_of(path / WEIGHTS)[:16],
         windows={name: (start, end) for name, (start, end) in model.provenance["windows"].items()},
     )
-
-
-def _overview(tiles: Tiles) -> Overview | None:
-    """The picture of a dataset's region, shrunken; None for a table or without one."""
-    if tiles.dataset is None or not tiles.views:
-        return None
-    with rasterio.open(tiles.path / overview_path(tiles.views[0].name)) as source:
-        pixels = np.concatenate([source.read(), source.dataset_mask()[None]])
-    return Overview(pixels, tiles.dataset.grid.bounds, tiles.dataset.grid.crs)

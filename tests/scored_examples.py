@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 import pandas as pd
 
 from roadrisk.columns import Column
 from roadrisk.grid import Grid, LngLatBbox
 from roadrisk.gridding import grid_of_cell
-from roadrisk.maps.page import Overview
+from roadrisk.maps.layer import About, Layer
+from roadrisk.maps.pictures import Overview, TilePictures
+from roadrisk.maps.places import GridTiles, Places
 from roadrisk.maps.scored import (
     HAS_FACTS,
     HAS_IMAGE,
     IN_TRAINING,
     TILE_ID,
-    About,
-    GridTiles,
-    Places,
-    Scored,
     scored_tiles,
 )
 
@@ -77,15 +77,17 @@ def fields(names: np.ndarray) -> list[tuple[Column, pd.Series]]:
     return [(c, scores[c.name]) for c in SCORES] + [(c, known[c.name]) for c in FACTS]
 
 
-def scored_grid(grid: Grid = GRID, about: About = ABOUT) -> Scored:
+def scored_grid(grid: Grid = GRID, about: About = ABOUT, pictures: TilePictures | None = None) -> Layer:
     """Every tile of a grid."""
     rows, cols = grid.every_tile()
-    return scored_at(GridTiles(grid, rows, cols), grid.tile_ids(rows, cols), about)
+    return scored_at(GridTiles(grid, rows, cols), grid.tile_ids(rows, cols), about, pictures)
 
 
-def scored_at(places: Places | None, names: np.ndarray, about: About = ABOUT) -> Scored:
+def scored_at(
+    places: Places | None, names: np.ndarray, about: About = ABOUT, pictures: TilePictures | None = None
+) -> Layer:
     """Tiles at given places."""
-    return scored_tiles(fields(names), places, about)
+    return scored_tiles(fields(names), places, about, pictures=pictures)
 
 
 def overview(grid: Grid = GRID, side_px: int = 20, noise: bool = False) -> Overview:
@@ -99,3 +101,26 @@ def overview(grid: Grid = GRID, side_px: int = 20, noise: bool = False) -> Overv
     pixels[:, : height // 2, : width // 2] = np.array([255, 0, 0, 255])[:, None, None]
     pixels[:, height // 2 :, width // 2 :] = 0
     return Overview(pixels, grid.bounds, grid.crs)
+
+
+class Pictured:
+    """A picture of the region, and of every third tile its own: a number of red, the mask half of it."""
+
+    views = ("aerial", "roads")
+
+    def __init__(self, seen: Overview | None = None, side_px: int = 16) -> None:
+        self.seen, self.side_px = overview() if seen is None else seen, side_px
+
+    def overview(self) -> Overview:
+        return self.seen
+
+    def picture(self, tile_id: str, view: str) -> np.ndarray | None:
+        number = zlib.crc32(tile_id.encode())
+        if number % 3 == 0 or view not in self.views:
+            return None
+        pixels = np.zeros((4, self.side_px, self.side_px), np.uint8)
+        pixels[0], pixels[3] = number % 251, 255
+        if view == "roads":
+            pixels[:3] = 0
+            pixels[:3, : self.side_px // 2] = 255
+        return pixels

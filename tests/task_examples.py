@@ -9,7 +9,9 @@ from scored_examples import ABOUT, GRID, fields
 
 from roadrisk.learning.judging.predicted import Predicted, observed_field, predicted_fields, risk_meaning
 from roadrisk.learning.tasks import Task
-from roadrisk.maps.scored import GridTiles, Scored, scored_tiles
+from roadrisk.maps.layer import Layer
+from roadrisk.maps.places import GridTiles
+from roadrisk.maps.scored import scored_tiles
 
 COUNT = Task("count", "negative-binomial", (), "vkm_day")
 VALUE = Task("value", "mse", ())
@@ -48,7 +50,7 @@ def predicted_at(task: Task, n: int) -> tuple[Predicted, np.ndarray]:
     return Predicted(task, outputs, k, chance.normal(size=500)), observed
 
 
-def scored_by(task: Task, known: bool = False) -> tuple[Scored, Predicted, np.ndarray]:
+def scored_by(task: Task, known: bool = False) -> tuple[Layer, Predicted, np.ndarray]:
     """The layer of a model of this task, what the model says, and what was observed.
 
     Parameters

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from scored_examples import ABOUT, GRID, HOSTILE, overview, scored_grid
+from scored_examples import ABOUT, GRID, HOSTILE, scored_grid
 
 from roadrisk.dataset import read_dataset
 from roadrisk.errors import RoadriskError
@@ -240,7 +240,7 @@ def test_a_model_that_is_not_whole(model: Path) -> None:
 def test_every_layer_says_what_it_carries(tmp_path: Path) -> None:
     scored = scored_grid()
     outs = [tmp_path / f"a{suffix}" for suffix in (".geojson", ".gpkg", ".parquet", ".html", ".csv")]
-    write_layers(scored, outs, overview())
+    write_layers(scored, outs)
     for out in outs:
         found = info(out)
         lines, values = found.lines(), found.as_json()

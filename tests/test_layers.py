@@ -19,7 +19,7 @@ import pytest
 import shapely
 from pyproj import Transformer
 from scipy import stats
-from scored_examples import ABOUT, FACTS, GRID, fields, overview, scored_at, scored_grid
+from scored_examples import ABOUT, FACTS, GRID, Pictured, fields, scored_at, scored_grid
 from task_examples import COUNT, ORIGIN, SAID, THREE, VALUE, predicted_at, scored_by
 
 from roadrisk.errors import LayerError
@@ -33,7 +33,8 @@ from roadrisk.maps import layers
 from roadrisk.maps.fields import field_aliases, field_description
 from roadrisk.maps.layer_files import read_layer
 from roadrisk.maps.layers import WRITERS, write_layers
-from roadrisk.maps.scored import GivenShapes, given_points, scored_tiles
+from roadrisk.maps.places import GivenShapes, given_points
+from roadrisk.maps.scored import scored_tiles
 
 FIELDS = ["tile_id", "risk", "rank", "percentile", "band", "has_image", "has_facts", "label", "in_training"]
 
@@ -305,13 +306,13 @@ def test_all_layers_are_replaced_or_none(
         out.write_text("old")
     writer = WRITERS[outs[fails_at].suffix]
 
-    def full(scored: object, picture: object, path: Path) -> None:
-        writer(scored, picture, path)
+    def full(layer: object, path: Path) -> None:
+        writer(layer, path)
         raise OSError(28, "No space left on device", str(path))
 
     monkeypatch.setitem(layers.WRITERS, outs[fails_at].suffix, full)
     with pytest.raises(LayerError, match=r"cannot be written: .*No space left on device.*; free space"):
-        write_layers(scored_grid(), outs, overview())
+        write_layers(scored_grid(pictures=Pictured()), outs)
     assert [out.read_text() for out in outs] == ["old"] * len(outs)
     assert sorted(tmp_path.iterdir()) == sorted(outs)
 
@@ -329,7 +330,7 @@ def test_layers_appear_under_their_names_only_when_whole(
 
     monkeypatch.setattr(os, "replace", watched)
     outs = [tmp_path / f"a{suffix}" for suffix in WRITERS]
-    assert write_layers(scored_grid(), outs, overview()) == outs
+    assert write_layers(scored_grid(pictures=Pictured()), outs) == outs
     # all temporaries stand before the first takes its name
     assert [left for _, left in replaced] == [5, 4, 3, 2, 1]
     assert {name for name, _ in replaced} == {f"{TEMPORARY}{out.name}" for out in outs}

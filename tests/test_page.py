@@ -33,7 +33,7 @@ from roadrisk.maps.page import (
     page_data,
     picture_url,
 )
-from roadrisk.maps.scored import GivenShapes, given_points
+from roadrisk.maps.places import GivenShapes, given_points
 
 json_values = st.recursive(
     st.none()

@@ -9,11 +9,11 @@ from pathlib import Path
 import chromium
 import numpy as np
 import pytest
-from scored_examples import ABOUT, GRID, HOSTILE, overview, scored_at, scored_grid
+from scored_examples import ABOUT, GRID, HOSTILE, Pictured, scored_at, scored_grid
 from task_examples import COUNT, scored_by
 
 from roadrisk.maps.layers import write_layers
-from roadrisk.maps.scored import given_points
+from roadrisk.maps.places import given_points
 
 pytestmark = pytest.mark.skipif(
     chromium.EXECUTABLE is None, reason="Chromium is absent: apt-get install chromium"
@@ -31,7 +31,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Tab]:
 @pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("page") / "risk.html"
-    write_layers(scored_grid(about=replace(ABOUT, title=HOSTILE)), [out], overview())
+    write_layers(scored_grid(about=replace(ABOUT, title=HOSTILE), pictures=Pictured()), [out])
     return out
 
 

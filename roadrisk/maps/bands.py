@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from roadrisk.maps.legend import Legend, Shade
+
 
 @dataclass(frozen=True)
 class Band:
@@ -38,6 +40,7 @@ BANDS = (
     Band("next 25 %", 60, "#fdc863"),
     Band("lowest 40 %", 100, "#fff3b8"),
 )
+RISK_LEGEND = Legend("Risk", "band", tuple(Shade(band.name, band.colour) for band in BANDS))
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ from pyproj import Transformer
 from rasterio.warp import Resampling, calculate_default_transform, reproject
 
 from roadrisk.errors import LayerError
-from roadrisk.grid import Bbox
 from roadrisk.maps.bands import BANDS
 from roadrisk.maps.fields import field_description
-from roadrisk.maps.scored import WGS84, About, Scored
+from roadrisk.maps.layer import About, Layer
+from roadrisk.maps.pictures import Overview
+from roadrisk.maps.places import WGS84
 from roadrisk.pages import csp_hash, rendered, template_text
 
 PACKAGE = "roadrisk.maps"
@@ -41,21 +42,6 @@ DIGITS = 6
 
 
 @dataclass(frozen=True)
-class Overview:
-    """A picture of the whole region.
-
-    Parameters
-    ----------
-    pixels : (3, H, W) red, green, blue or (4, H, W) with opacity; uint8.
-    bounds : outer edges, in `crs`.
-    """
-
-    pixels: NDArray[np.uint8]
-    bounds: Bbox
-    crs: str
-
-
-@dataclass(frozen=True)
 class Picture:
     """An overview as the page draws it: (H, W, 4) red, green, blue, opacity in Web Mercator."""
 
@@ -63,7 +49,7 @@ class Picture:
     corners: list[tuple[float, float]]  # lon, lat of the top left, top right, bottom right, bottom left
 
 
-def page(scored: Scored, overview: Overview | None, limit_bytes: int = PAGE_LIMIT_BYTES) -> str:
+def page(layer: Layer, overview: Overview | None, limit_bytes: int = PAGE_LIMIT_BYTES) -> str:
     """A self-contained map page, at most `limit_bytes` of UTF-8.
 
     The picture gives way: first its quality, then its size.
@@ -72,22 +58,28 @@ def page(scored: Scored, overview: Overview | None, limit_bytes: int = PAGE_LIMI
     ------
     LayerError : the tiles alone exceed the limit, or no tile has a place.
     """
-    data = page_data(scored)
-    bare = _rendered(scored.about, data, None)
+    data = page_data(layer)
+    bare = _rendered(layer.about, data, None)
     room = limit_bytes - len(bare.encode())
     if room < 0:
         raise LayerError(
-            f"a page of {len(scored):,} tiles takes {len(bare.encode()) / 1e6:.1f} MB without a picture; "
+            f"a page of {len(layer):,} tiles takes {len(bare.encode()) / 1e6:.1f} MB without a picture; "
             f"the most is {limit_bytes / 1e6:g} MB: write .gpkg or .parquet, or score a smaller region"
         )
     if overview is None:
         return bare
     picture = mercator_picture(overview)
     url = picture_url(picture, room - 1_000)  # 1,000: the corners and the page's words around them
-    return _rendered(scored.about, data, {"url": url, "corners": picture.corners})
+    return _rendered(layer.about, data, {"url": url, "corners": picture.corners})
 
 
-def page_data(scored: Scored) -> dict[str, Any]:
+def write_page(layer: Layer, path: Path) -> None:
+    """The map page of a layer, as a file."""
+    overview = layer.pictures.overview() if layer.pictures else None
+    path.write_text(page(layer, overview), encoding="utf-8", newline="\n")
+
+
+def page_data(layer: Layer) -> dict[str, Any]:
     """What the page's script reads, as plain JSON values.
 
     Shapes are whole steps of 1e-6 degrees from `origin`, each vertex relative to the one before it: [x, y]
@@ -97,12 +89,12 @@ def page_data(scored: Scored) -> dict[str, Any]:
     ------
     LayerError : no tile has a place.
     """
-    shapes = scored.places.shapes(WGS84) if scored.places is not None else np.array([])
+    shapes = layer.places.shapes(WGS84) if layer.places is not None else np.array([])
     bounds = shapely.total_bounds(shapes)
     if not np.isfinite(bounds).all():
         raise LayerError("a map page needs tiles that lie somewhere; write .csv")
     origin = bounds[:2]
-    table = scored.table
+    table = layer.table
     bands = [band.name for band in BANDS]
     counts = table["band"].value_counts()
     return {
@@ -111,13 +103,13 @@ def page_data(scored: Scored) -> dict[str, Any]:
             for band in BANDS
         ],
         "unscored": int(table["risk"].isna().sum()),
-        "listed": _listed(scored),
-        "fields": [{"name": c.name, "unit": c.unit, "meaning": field_description(c)} for c in scored.columns],
+        "listed": _listed(layer),
+        "fields": [{"name": c.name, "unit": c.unit, "meaning": field_description(c)} for c in layer.columns],
         "columns": [
             [bands.index(name) if name is not None else None for name in _plain(table["band"])]
             if column.name == "band"
             else _plain(table[column.name])
-            for column in scored.columns
+            for column in layer.columns
         ],
         "origin": origin.tolist(),
         "step": STEP_DEG,
@@ -187,9 +179,9 @@ def _shrinking(pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _listed(scored: Scored) -> str:
+def _listed(layer: Layer) -> str:
     """The field that the list of the riskiest tiles shows: what a count model expects, else the risk."""
-    made = {column.name for column in scored.columns if column.role == "info"}
+    made = {column.name for column in layer.columns if column.role == "info"}
     return "expected" if "expected" in made else "risk"
 
 

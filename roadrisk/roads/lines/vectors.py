@@ -22,7 +22,7 @@ from roadrisk.errors import LayerError
 from roadrisk.files import whole_file
 from roadrisk.grid import FloatArray, Grid, Part
 from roadrisk.maps.fields import field_aliases, field_description, fields_as_json
-from roadrisk.maps.layers import SCHEMA_DEFINITION, SCHEMA_TABLES
+from roadrisk.maps.formats.geopackage import SCHEMA_DEFINITION, SCHEMA_TABLES
 from roadrisk.mosaic.picture import Mask
 from roadrisk.progress import Progress, silent
 from roadrisk.roads.lines.centrelines import Lines, OpenChains, chains_of, lines_of
