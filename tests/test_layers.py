@@ -30,6 +30,7 @@ from roadrisk.learning.judging.calibration import Calibration, fitted_calibratio
 from roadrisk.learning.judging.predicted import Predicted, chance_of_any, observed_field, predicted_fields
 from roadrisk.learning.tasks import Task
 from roadrisk.maps import layers
+from roadrisk.maps.formats import geopackage
 from roadrisk.maps.fields import field_aliases, field_description
 from roadrisk.maps.layer_files import read_layer
 from roadrisk.maps.layers import WRITERS, write_layers
@@ -171,7 +172,7 @@ def test_gdal_reads_alias_and_description_of_the_fields_of_a_geopackage(tmp_path
 def test_a_geopackage_that_cannot_be_described_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "SCHEMA_DEFINITION", None)  # the table of extensions refuses it
+    monkeypatch.setattr(geopackage, "SCHEMA_DEFINITION", None)  # the table of extensions refuses it
     with pytest.raises(LayerError, match=r"a\.gpkg: cannot be written: NOT NULL constraint failed"):
         write_layers(scored_grid(), [tmp_path / "a.csv", tmp_path / "a.gpkg"])
     assert list(tmp_path.iterdir()) == []
