@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check lint bench bench-large bench-gpu boston boston-next-year roads test-tools clean
+.PHONY: help demo test test-all check lint bench bench-large bench-gpu boston boston-next-year roads test-readers test-tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,13 @@ test-tools: ## GDAL's command-line tools, the rivals of `make bench`: Debian's g
 	@command -v gdalwarp
 	@command -v gdal2tiles.py
 
+test-readers: $(VENV)/.readable ## layers read by QGIS, GDAL, DuckDB, validators and Chromium; installs them, Debian's as root or by sudo
+	@/usr/bin/python3 -c 'import qgis.core' 2>/dev/null && command -v chromium >/dev/null || { \
+		command -v apt-get >/dev/null || { echo "there is no apt-get here: install QGIS with its Python and Chromium by hand"; exit 1; }; \
+		root=; test "$$(id -u)" = 0 || root=sudo; \
+		$$root apt-get update -q && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3-qgis qgis-providers chromium; }
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/readers tests/test_page_browser.py tests/test_view.py
+
 clean: ## remove what the targets here made
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 
@@ -66,6 +73,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.tested: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+$(VENV)/.readable: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,readers]'
 	@touch $@
 
 $(VENV)/.benched: $(VENV)/.tested

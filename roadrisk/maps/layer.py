@@ -33,6 +33,7 @@ class About:
     licence, attribution : of the sources, as their owners ask.
     model : identity of the model.
     windows : dates [from, to) by what they bound, such as `label` and `features`.
+    data : identity of the dataset or table that the features are of; empty where nothing says.
     """
 
     title: str
@@ -42,6 +43,7 @@ class About:
     attribution: str
     model: str
     windows: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    data: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""

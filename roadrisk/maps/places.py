@@ -86,6 +86,26 @@ class GivenShapes:
         return np.asarray(shapely.get_x(points)), np.asarray(shapely.get_y(points))
 
 
+@dataclass(frozen=True)
+class Moved:
+    """The places of a layer, exact in another CRS."""
+
+    places: Places
+    crs: str
+
+    def shapes(self, crs: str) -> NDArray[Any]:
+        """(N,) the shapes, in `crs`."""
+        return self.places.shapes(crs)
+
+    def centres(self) -> tuple[FloatArray, FloatArray]:
+        """(N,) longitude and (N,) latitude [deg]."""
+        return self.places.centres()
+
+    def taken(self, rows: IntArray) -> Moved:
+        """These places in this order."""
+        return Moved(self.places.taken(rows), self.crs)
+
+
 def given_points(lng: ArrayLike, lat: ArrayLike) -> GivenShapes:
     """Places from (N,) longitudes and latitudes; None where either is NaN.
 
