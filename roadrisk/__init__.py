@@ -9,25 +9,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from roadrisk.changing import compare
     from roadrisk.demonstration import demo
     from roadrisk.evaluating import evaluate
+    from roadrisk.explaining import explain
     from roadrisk.information import info
     from roadrisk.scoring import score
+    from roadrisk.serving import view
     from roadrisk.tiling import tile
     from roadrisk.training import train
     from roadrisk.tuning import tune
 
 __version__ = "0.1.0"
-__all__ = ["demo", "evaluate", "info", "score", "tile", "train", "tune"]
+__all__ = ["compare", "demo", "evaluate", "explain", "info", "score", "tile", "train", "tune", "view"]
 
 _HOMES = {
+    "compare": "roadrisk.changing",
     "demo": "roadrisk.demonstration",
     "evaluate": "roadrisk.evaluating",
+    "explain": "roadrisk.explaining",
     "info": "roadrisk.information",
     "score": "roadrisk.scoring",
     "tile": "roadrisk.tiling",
     "train": "roadrisk.training",
     "tune": "roadrisk.tuning",
+    "view": "roadrisk.serving",
 }
 
 

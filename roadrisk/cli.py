@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from roadrisk import __version__
+from roadrisk.cli_maps import compare, explain, score, view
 from roadrisk.cli_roads import app as roads_app
 from roadrisk.errors import RoadriskError, UsageError
 from roadrisk.plain_text import plain
@@ -452,25 +453,8 @@ def evaluate(
     finish(found.paths, found.as_json(), as_json)
 
 
-@app.command(cls=Command)
-def score(
-    data: Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset, or a table with image_path.")],
-    model: Annotated[Path, typer.Option(metavar="MODEL", help="Folder that `roadrisk train` made.")],
-    out: Annotated[
-        list[Path],
-        typer.Option("-o", "--out", metavar="LAYER", help=".geojson .gpkg .parquet .csv .html. Repeats."),
-    ],
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")] = "auto",
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Score every tile and write the risk as layers."""
-    from roadrisk.scoring import score as scored_tiles
-
-    with shown(quiet or as_json) as progress:
-        scored = scored_tiles(data, model, out, device=device, progress=progress)
-    report(scored.lines(), quiet or as_json)
-    finish(out, scored.as_json(), as_json)
+for of_maps in (score, explain, compare, view):
+    app.command(cls=Command)(of_maps)
 
 
 @app.command(cls=Command)

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pandas.api.extensions import ExtensionArray
-from pyproj import CRS
 
 from roadrisk.columns import Column, column_from_json
 from roadrisk.errors import DatasetError, RoadriskError
 from roadrisk.files import TEMPORARY, locked, remove_temporaries, whole_file, write_json
+from roadrisk.geometry.columns import COVERING, COVERING_TYPE, GEOMETRY, boxes_as_wkb, covering, geo_key
 from roadrisk.grid import Grid
 from roadrisk.mosaic.reader import MosaicReader
 
@@ -33,9 +33,7 @@ FOLDERS = ("views", "events", "lines", "rejected")
 TileValues = NDArray[Any] | ExtensionArray
 
 _ROWS_AT_ONCE = 1 << 16
-_WKB_BOX = np.dtype([("head", "u1,<u4,<u4,<u4"), ("points", [("x", "<f8"), ("y", "<f8")], 5)])
-_BBOX = pa.struct([(edge, pa.float64()) for edge in ("xmin", "ymin", "xmax", "ymax")])
-_GEOMETRY_FIELDS = (pa.field("geometry", pa.binary()), pa.field("bbox", _BBOX))
+_GEOMETRY_FIELDS = (pa.field(GEOMETRY, pa.binary()), pa.field(COVERING, COVERING_TYPE))
 
 
 @dataclass(frozen=True)
@@ -268,7 +266,8 @@ def write_tiles(path: Path, columns: Mapping[str, TileValues], grid: Grid) -> No
     for i, field in enumerate(fields):
         if pa.types.is_null(field.type):  # of text none is there yet to tell its type from
             fields = fields.set(i, field.with_type(pa.large_string()))
-    metadata = {**fields.metadata, b"geo": json.dumps(_geo_metadata(grid)).encode()}
+    geo = geo_key(grid.crs, ["Polygon"], grid.bounds, orientation="counterclockwise")
+    metadata = {**fields.metadata, b"geo": json.dumps(geo).encode()}
     schema = pa.schema([*fields, *_GEOMETRY_FIELDS], metadata)
     with (
         whole_file(path / "tiles.parquet") as temporary,
@@ -290,28 +289,8 @@ def _attributes(columns: Mapping[str, TileValues], grid: Grid, some: slice) -> p
 def _geometry(grid: Grid, some: slice) -> tuple[pa.Array, pa.Array]:
     """Tiles as WKB, point for point those of `Grid.cells`, and their bounds."""
     rows, cols = np.divmod(np.arange(some.start, some.stop, dtype=np.int64), grid.cols)
-    left, bottom, right, top = edges = grid.edges(rows, cols)
-    wkb = np.empty(len(rows), dtype=_WKB_BOX)
-    wkb["head"] = (1, 3, 1, 5)  # little-endian, a polygon, one ring, five points
-    wkb["points"]["x"] = np.column_stack([right, right, left, left, right])
-    wkb["points"]["y"] = np.column_stack([bottom, top, top, bottom, bottom])
-    offsets = np.arange(len(rows) + 1, dtype=np.int32) * _WKB_BOX.itemsize
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(wkb)]
-    polygons = pa.Array.from_buffers(pa.binary(), len(rows), buffers)
-    return polygons, pa.StructArray.from_arrays([pa.array(edge) for edge in edges], fields=list(_BBOX))
-
-
-def _geo_metadata(grid: Grid) -> dict[str, Any]:
-    """The `geo` key of a GeoParquet 1.1 file."""
-    geometry = {
-        "encoding": "WKB",
-        "crs": CRS.from_user_input(grid.crs).to_json_dict(),
-        "geometry_types": ["Polygon"],
-        "orientation": "counterclockwise",
-        "bbox": list(grid.bounds),
-        "covering": {"bbox": {edge.name: ["bbox", edge.name] for edge in _BBOX}},
-    }
-    return {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": geometry}}
+    edges = grid.edges(rows, cols)
+    return boxes_as_wkb(*edges), covering(np.stack(edges))
 
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:

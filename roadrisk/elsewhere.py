@@ -32,7 +32,7 @@ from roadrisk.learning.model import Model, fold_outputs
 from roadrisk.learning.tasks import Task
 from roadrisk.metros import with_absent_classes
 from roadrisk.progress import Progress
-from roadrisk.scoring import check_fit, feeds_of, scored_examples
+from roadrisk.scorable import check_fit, feeds_of, scored_examples
 
 METRO, LATER = "metro", "temporal"
 Days = tuple[str, str]  # [from, to), ISO

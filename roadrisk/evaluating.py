@@ -33,7 +33,7 @@ from roadrisk.reporting.robustness import robustness_tables
 from roadrisk.robustness import Robustness
 from roadrisk.robustness import robustness as robustness_of
 from roadrisk.schema import settings_of
-from roadrisk.scoring import called_as
+from roadrisk.scorable import called_as
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,7 @@ from roadrisk.learning.pictures.weights import State
 from roadrisk.learning.settings import TrainSettings
 from roadrisk.learning.validation import Training
 from roadrisk.metros import FAR_APART, check_apart, kind_of, with_absent_classes
-from roadrisk.scoring import called_as, feeds_of, scored_examples
+from roadrisk.scorable import called_as, feeds_of, scored_examples
 
 
 def metro_to_judge(metro: Path, learned: Sequence[Tiles], settings: TrainSettings) -> Tiles:

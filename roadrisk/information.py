@@ -14,7 +14,8 @@ from roadrisk.dataset import FORMAT, MANIFEST, RUN, Dataset, read_dataset
 from roadrisk.errors import DatasetError, RoadriskError, SourceError
 from roadrisk.features.labels import Threshold
 from roadrisk.maps.fields import period, window_lines
-from roadrisk.maps.layer_files import LAYER_SUFFIXES, LayerFile, read_layer
+from roadrisk.maps.layer_file import LayerFile
+from roadrisk.maps.layer_files import LAYER_SUFFIXES, read_layer
 from roadrisk.mosaic.parts import parts_path
 from roadrisk.plain_text import TextTable, account_table, plain
 from roadrisk.sources.account import Account
@@ -285,9 +286,9 @@ def layer_info(layer: LayerFile) -> Info:
     """What is in a map file."""
     about = layer.about
     title = f": {about['title']}" if about.get("title") else ""
+    count = "features" if layer.features is None else f"{layer.features:,} features"
     said: list[str | TextTable] = [
-        f"layer{title}: {layer.features:,} features, {layer.geometry or 'without geometry'}, "
-        f"{layer.crs or 'no CRS'}"
+        f"layer{title}: {count}, {layer.geometry or 'without geometry'}, {layer.crs or 'no CRS'}"
     ]
     if layer.ours:
         said += [f"{word}: {about[word] or NOT_STATED}" for word in ("model", "licence", "attribution")]

@@ -4,55 +4,85 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from roadrisk.columns import Column
-from roadrisk.errors import ModelError
+from roadrisk.by_road import by_road
+from roadrisk.errors import LayerError, ModelError, UsageError
 from roadrisk.files import sha256_of
-from roadrisk.gathering import examples_of, has_a_side, road_metres
-from roadrisk.grid import FloatArray, IntArray
+from roadrisk.gathering import has_a_side, road_metres
+from roadrisk.grid import LngLatBbox
+from roadrisk.gridding import checked_bbox
 from roadrisk.inputs import Tiles, tiles_at
 from roadrisk.learning.examples import Examples
-from roadrisk.learning.facts.neighbourhood import neighbour_names
+from roadrisk.learning.explaining.reasons import reasons_fields
 from roadrisk.learning.judging.calibration import logit_of_riskiest, spread_difference
-from roadrisk.learning.judging.predicted import (
-    Field,
-    Predicted,
-    observed_field,
-    predicted_fields,
-    risk_meaning,
-)
-from roadrisk.learning.labels.amounts import exposure_of
+from roadrisk.learning.judging.predicted import Predicted, risk_meaning
 from roadrisk.learning.labels.label import observed
 from roadrisk.learning.loop.devices import device_of
-from roadrisk.learning.matching import Kind, column_differences, tile_differences
-from roadrisk.learning.model import WEIGHTS, Model, Scores, fold_outputs, read_model, scores
-from roadrisk.learning.pictures.feeds import ImageFeed, scoring_feed
+from roadrisk.learning.model import WEIGHTS, Model, fold_outputs, read_model, scores
 from roadrisk.maps.layer import About, Layer
-from roadrisk.maps.layers import check_outs, write_layers
-from roadrisk.maps.scored import (
-    HAS_FACTS,
-    HAS_IMAGE,
-    IN_TRAINING,
-    TILE_ID,
-    scored_tiles,
-)
-from roadrisk.metros import kind_of, over_windows, with_absent_classes
+from roadrisk.maps.layers import MapFile, check_outs, map_files, write_files
+from roadrisk.maps.places import GivenShapes
+from roadrisk.maps.scored import scored_tiles
+from roadrisk.maps.sheets import write_sheets
+from roadrisk.metros import with_absent_classes
 from roadrisk.pictured import pictures_of
 from roadrisk.progress import Progress, silent
+from roadrisk.scorable import called_as, check_fit, feeds_of, own_rows, predicted_of, scored_examples
+from roadrisk.scored_fields import facts_asked, score_fields
 
 LEVEL = "out of fold the model orders tiles no better than chance: all have the same risk, ranks mean nothing"
 
 
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What a layer shows of the scores.
+
+    Parameters
+    ----------
+    facts : columns that it carries besides them, `all` or `none`; None for those the model learned from.
+    reasons : also say what moved each score.
+    bbox : west, south, east, north [deg]; only tiles or roads whose middle lies there are written, with the
+        ranks that they have among all.
+    by : what a feature is; a road has the risk of the tiles that it crosses.
+    roads : centre-lines with ids of their own; None for those kept in the dataset.
+    top : how many of the riskiest are written once more, as layers and printable sheets; 0 for none.
+    crs : of layers whose form leaves it open; None for the grid's own.
+    device : where to compute.
+    """
+
+    facts: tuple[str, ...] | None = None
+    reasons: bool = False
+    bbox: tuple[float, ...] | None = None
+    by: Literal["tile", "road"] = "tile"
+    roads: Path | None = None
+    top: int = 0
+    crs: str | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.by not in ("tile", "road"):
+            raise UsageError(f"--by {self.by}: a layer is by tile or by road")
+        if self.roads is not None and self.by != "road":
+            raise UsageError("--roads names what is coloured by risk; add --by road")
+        if self.top < 0:
+            raise UsageError(f"--top {self.top}: give how many places, 1 or more")
+
+
 @dataclass(frozen=True, eq=False)
 class Scoring:
-    """What `score` did."""
+    """What `score` did.
+
+    Parameters
+    ----------
+    scored : the tiles, as they were written or as roads took their risk from them.
+    rows : tiles of the dataset or table.
+    """
 
     paths: tuple[Path, ...]
     scored: Layer
@@ -81,7 +111,7 @@ def score(
     data: Path,
     model: Path,
     outs: Sequence[Path],
-    device: str = "auto",
+    settings: ScoreSettings | None = None,
     progress: Progress = silent,
 ) -> Scoring:
     """Score tiles and write them as layers, all of them or none.
@@ -98,103 +128,108 @@ def score(
     ------
     RoadriskError : one line that says what is wrong, where, and what to do.
     """
+    asked = settings or ScoreSettings()
     trained = read_model(model)
     names = [view.view for view in trained.architecture.views]
     tiles = called_as(tiles_at(data, [name or "aerial" for name in names]), names)
-    check_outs(outs, tiles.places)
+    tops = top_paths(outs, asked.top)
+    lying = tiles.places if asked.by == "tile" else GivenShapes(np.array([]), "EPSG:4326")
+    check_outs([*outs, *tops], lying, asked.crs)
+    box = checked_bbox(asked.bbox) if asked.bbox is not None else None
     tiles = with_absent_classes(tiles, trained.columns)
     check_fit(trained, tiles, model)
-    examples = scored_examples(trained, tiles)
-    sided = tiles.scored & has_a_side(examples, trained.architecture.inputs)
+    scored, notes = _scored(trained, tiles, model, asked, progress)
+    shown = scored
+    if asked.by == "road":
+        shown, said = by_road(scored, data, asked.roads)
+        notes += tuple(said)
+    if box is not None:
+        shown = within(shown, box, f"scored {asked.by} of {data}")
+    files = map_files(shown, outs, asked.crs)
+    if tops:
+        files += _top_files(riskiest(shown, asked.top), tops, asked.crs)
+    return Scoring(tuple(write_files(files)), scored, len(tiles), notes)
+
+
+def within(layer: Layer, box: LngLatBbox, what: str) -> Layer:
+    """The features whose middle lies in [west, east) x [south, north), with the ranks that they have.
+
+    Raises
+    ------
+    LayerError : there is none; `what` says of what.
+    """
+    lng, lat = layer.placed().centres()
+    inside = (lng >= box.west) & (lng < box.east) & (lat >= box.south) & (lat < box.north)
+    if not inside.any():
+        reach = f"{np.nanmin(lng):.4f} {np.nanmin(lat):.4f} {np.nanmax(lng):.4f} {np.nanmax(lat):.4f}"
+        raise LayerError(
+            f"no {what} has its middle in --bbox {' '.join(f'{edge:g}' for edge in box)}; "
+            f"the middles reach from W S to E N {reach}"
+        )
+    return layer.taken(np.flatnonzero(inside))
+
+
+def riskiest(layer: Layer, many: int) -> Layer:
+    """The first `many` features in order of rank; features without a rank are not among them."""
+    rank = layer.table["rank"].to_numpy(dtype=np.float64, na_value=np.nan)
+    order = np.argsort(rank, kind="stable")[: min(many, int(np.isfinite(rank).sum()))]
+    return replace(layer.taken(order), name=f"top_{many}")
+
+
+def top_paths(outs: Sequence[Path], many: int) -> list[Path]:
+    """Files beside `outs` that hold the top places; what is a page there is the sheets here.
+
+    >>> [str(path) for path in top_paths([Path("a/risk.gpkg"), Path("a/risk.csv")], 50)]
+    ['a/risk.top50.gpkg', 'a/risk.top50.csv', 'a/risk.top50.html']
+    """
+    if not many:
+        return []
+    beside = [out.with_suffix(f".top{many}{out.suffix}") for out in outs]
+    sheets = [] if any(_is_sheets(path) for path in beside) else [outs[0].with_suffix(f".top{many}.html")]
+    return beside + sheets
+
+
+def _is_sheets(path: Path) -> bool:
+    return path.suffix.lower() == ".html"
+
+
+def _top_files(top: Layer, paths: Sequence[Path], crs: str | None) -> list[MapFile]:
+    """The layers of the top places, then a printable sheet of each."""
+    layers = [path for path in paths if not _is_sheets(path)]
+    sheets = [MapFile(path, partial(write_sheets, top)) for path in paths if _is_sheets(path)]
+    return map_files(top, layers, crs) + sheets
+
+
+def _scored(
+    model: Model, tiles: Tiles, path: Path, asked: ScoreSettings, progress: Progress
+) -> tuple[Layer, tuple[str, ...]]:
+    """All scored tiles as a layer, and what must be told of them."""
+    facts = facts_asked(model, tiles, asked.facts)
+    examples = scored_examples(model, tiles)
+    sided = tiles.scored & has_a_side(examples, model.architecture.inputs)
     exposed = examples.exposure > 0  # 1 everywhere where nothing is in proportion
     rows = np.flatnonzero(sided & exposed)
     if not len(rows):
         raise ModelError(
-            f"no tile of {data} has what {model} looks at ({trained.architecture.inputs}); nothing to score"
+            f"no tile of {tiles.path} has what {path} looks at ({model.architecture.inputs}); "
+            "nothing to score"
         )
-    shown, at = examples.taken(rows), device_of(device)
-    images = feeds_of(trained, shown, at, progress)
-    outputs = fold_outputs(trained.architecture, trained.fold_models, shown, images, at, progress)
-    said = scores(trained, shown, outputs)
-    seen = observed(tiles.frame, tiles.eligible, trained.provenance["label"], trained.architecture.task)[rows]
-    predicted = _predicted(trained, said, seen, road_metres(tiles, rows))
-    fields = _fields(trained, tiles, rows, shown, said, predicted, seen)
-    about = _about(trained, tiles, model)
+    shown, at = examples.taken(rows), device_of(asked.device)
+    images = feeds_of(model, shown, at, progress)
+    outputs = fold_outputs(model.architecture, model.fold_models, shown, images, at, progress)
+    said = scores(model, shown, outputs)
+    seen = observed(tiles.frame, tiles.eligible, model.provenance["label"], model.architecture.task)[rows]
+    predicted = predicted_of(model, said, seen, road_metres(tiles, rows))
+    fields = score_fields(model, tiles, rows, shown, said, predicted, seen, facts)
+    if asked.reasons:
+        fields += reasons_fields(model, shown, images, said, at, progress)
     places = tiles.places.taken(rows) if tiles.places is not None else None
-    scored = scored_tiles(fields, places, about, predicted.order, pictures_of(tiles))
-    written = tuple(write_layers(scored, outs))
+    layer = scored_tiles(fields, places, _about(model, tiles, path), predicted.order, pictures_of(tiles))
     notes = (
-        *_notes(trained, shown, int((sided & ~exposed).sum())),
-        *_doubts(trained, predicted, tiles.eligible[rows] & ~said.out_of_fold),
+        *_notes(model, shown, int((sided & ~exposed).sum())),
+        *_doubts(model, predicted, tiles.eligible[rows] & ~said.out_of_fold),
     )
-    return Scoring(written, scored, len(tiles), notes)
-
-
-def called_as(tiles: Tiles, names: Sequence[str]) -> Tiles:
-    """Tiles whose one view is called as the model's is, where either is a table's, which has no name."""
-    if len(names) == len(tiles.views) == 1 and "" in (names[0], tiles.views[0].name):
-        return replace(tiles, views=(replace(tiles.views[0], name=names[0]),))
-    return tiles
-
-
-def check_fit(model: Model, tiles: Tiles, path: Path) -> None:
-    """Refuse tiles that are not of the kind the model was trained on, naming each difference.
-
-    Raises
-    ------
-    ModelError : what differs, and what to do.
-    """
-    about = model.provenance
-    there = Kind(
-        columns=model.columns,
-        cell_m=about["cell_m"],
-        metres_per_pixel=about["metres_per_pixel"],
-        stretches={
-            view: tuple((float(low), float(high)) for low, high in spans)
-            for view, spans in about.get("stretches", {}).items()
-        },
-        views=tuple(view.view for view in model.architecture.views),
-    )
-    used = {name for fold in model.fold_models for name in fold.preparation.columns}
-    used = {
-        column.name
-        for column in model.columns
-        if column.name in used or used & set(neighbour_names(column.name, model.neighbourhood))
-    }
-    exposure = model.architecture.task.exposure
-    wrong = [*column_differences(kind_of(tiles), there, used).values()]
-    wrong += [f"no column {exposure}"] if exposure and exposure not in tiles.frame else []
-    wrong += tile_differences(kind_of(tiles), there, str(path))
-    if wrong:
-        raise ModelError(
-            f"{path} was trained on other tiles than {tiles.path} has: {'; '.join(wrong)}; "
-            "tile the region as the model's was, or train a model on it"
-        )
-
-
-def scored_examples(model: Model, tiles: Tiles) -> Examples:
-    """Tiles as the model meets them, one for every row."""
-    exposure = exposure_of(tiles.frame, model.architecture.task, str(tiles.path))
-    known = {column.name: column for column in model.columns}
-    windows = tuple(known.get(column.name, column) for column in tiles.columns)
-    tiles = over_windows(replace(tiles, columns=windows), tiles.columns)
-    return examples_of(tiles, _own_columns(model, tiles), model.neighbourhood, model.pictures, exposure)
-
-
-def feeds_of(
-    model: Model, examples: Examples, device: torch.device, progress: Progress
-) -> list[ImageFeed | None]:
-    """Feeds of the model's views, with all features that a frozen encoder has to make."""
-    feeds: list[ImageFeed | None] = []
-    for view, (pictures, preparation) in enumerate(zip(examples.pictures, model.pictures, strict=True)):
-        feed = None
-        if pictures:
-            shape = model.architecture
-            feed = scoring_feed(pictures, preparation, shape.encoder, model.encoder, shape.augment, device)
-            seen = examples.picture[:, view]
-            feed.ready(seen[seen >= 0], progress)
-        feeds.append(feed)
-    return feeds
+    return layer, notes
 
 
 def _notes(model: Model, examples: Examples, unexposed: int) -> tuple[str, ...]:
@@ -219,7 +254,7 @@ def _doubts(model: Model, predicted: Predicted, new: NDArray[np.bool_]) -> tuple
     new : (N,) tiles of the kind that models learn from, and that none learned from.
     """
     if model.calibration is not None:
-        task, own = model.architecture.task, _own_rows(model)
+        task, own = model.architecture.task, own_rows(model)
         names = ["output"] if task.outputs == 1 else [f"output_{k}" for k in range(task.outputs)]
         trained = logit_of_riskiest(task, own[names].to_numpy(dtype=float))
         differs = spread_difference(trained, logit_of_riskiest(task, predicted.outputs[new]))
@@ -228,93 +263,6 @@ def _doubts(model: Model, predicted: Predicted, new: NDArray[np.bool_]) -> tuple
     if not unknown:
         return ()
     return (f"{unknown:,} tiles have no known road_m, by which counts vary: their risk is not known",)
-
-
-def _own_rows(model: Model) -> pd.DataFrame:
-    """What the model's own folds say of training tiles."""
-    own = model.out_of_fold
-    return own[(own["split"] == model.split) & (own["model"] == model.name)]
-
-
-def _predicted(model: Model, said: Scores, seen: FloatArray, road_m: FloatArray | None) -> Predicted:
-    """What the model says of N tiles.
-
-    Parameters
-    ----------
-    seen : (N,) what was observed in them.
-    road_m : (N,) metres of road; None where no source knows a road.
-    """
-    task = model.architecture.task
-    plain = Predicted(
-        task,
-        said.outputs,
-        said.dispersion if task.dispersed else None,
-        _own_rows(model)["prediction"].to_numpy(dtype=float),
-        model.calibration,
-    )
-    spread = model.dispersion
-    if spread is None:
-        return plain
-    k = spread.of(said.prediction, road_m)
-    return replace(plain, dispersion=k, observed=seen, lasting=spread.lasting)
-
-
-def _fields(
-    model: Model,
-    tiles: Tiles,
-    rows: IntArray,
-    shown: Examples,
-    said: Scores,
-    predicted: Predicted,
-    seen: FloatArray,
-) -> list[Field]:
-    """All that a layer carries, in its order."""
-    task, origin = model.architecture.task, model.provenance["label"]
-    told = [*_measure(model, tiles), *_taken(model, tiles), *_own_columns(model, tiles)]
-    fields = [
-        (TILE_ID, tiles.frame["tile_id"].iloc[rows]),
-        *predicted_fields(predicted, origin),
-        (HAS_IMAGE, pd.Series(shown.has_image)),
-        *_has_views(shown),
-        (HAS_FACTS, pd.Series(shown.has_facts)),
-        observed_field(task, origin, seen),
-        (IN_TRAINING, pd.Series(said.out_of_fold)),
-    ]
-    return fields + [(column, tiles.frame[column.name].iloc[rows]) for column in told]
-
-
-def _has_views(shown: Examples) -> list[Field]:
-    """Which of several views the score used."""
-    if len(shown.views) < 2:
-        return []
-    return [
-        (
-            Column(f"has_{name}", "bool", "", "info", "none", f"Whether the score used the picture {name}."),
-            pd.Series(shown.picture[:, view] >= 0),
-        )
-        for view, name in enumerate(shown.views)
-    ]
-
-
-def _measure(model: Model, tiles: Tiles) -> tuple[Column, ...]:
-    """The count behind the label, where these tiles know it."""
-    name = model.provenance["label"]["measure"]
-    return tuple(column for column in tiles.columns if column.name == name)
-
-
-def _taken(model: Model, tiles: Tiles) -> tuple[Column, ...]:
-    """When the pictures that the score looked at were taken, where these tiles know it."""
-    views = [view.name for view in tiles.views] if model.pictures else []
-    names = [f"taken_{end}_{view}" for view in views for end in ("first", "last")]
-    return tuple(
-        column for column in tiles.columns if column.name in names and tiles.frame[column.name].notna().any()
-    )
-
-
-def _own_columns(model: Model, tiles: Tiles) -> tuple[Column, ...]:
-    """The columns that the model learned from, as these tiles know them; numbers or text as it knew them."""
-    known = {column.name: column for column in tiles.columns}
-    return tuple(replace(known[c.name], dtype=c.dtype) for c in model.columns if c.name in known)
 
 
 def _about(model: Model, tiles: Tiles, path: Path) -> About:
@@ -326,5 +274,6 @@ def _about(model: Model, tiles: Tiles, path: Path) -> About:
         licence=tiles.licence,
         attribution=tiles.attribution,
         model=sha256_of(path / WEIGHTS)[:16],
+        data=tiles.identity,
         windows={name: (start, end) for name, (start, end) in model.provenance["windows"].items()},
     )

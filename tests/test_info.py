@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+from pmtiles.tile import Compression, TileType
+from pmtiles.writer import Writer
 from scored_examples import ABOUT, GRID, HOSTILE, scored_grid
 
 from roadrisk.dataset import read_dataset
@@ -239,18 +241,19 @@ def test_a_model_that_is_not_whole(model: Path) -> None:
 
 def test_every_layer_says_what_it_carries(tmp_path: Path) -> None:
     scored = scored_grid()
-    outs = [tmp_path / f"a{suffix}" for suffix in (".geojson", ".gpkg", ".parquet", ".html", ".csv")]
+    bare = (".csv", ".geojsonl")
+    outs = [tmp_path / f"a{suffix}" for suffix in (".geojson", ".gpkg", ".fgb", ".parquet", ".html", *bare)]
     write_layers(scored, outs)
     for out in outs:
         found = info(out)
         lines, values = found.lines(), found.as_json()
-        crs = "EPSG:32619" if out.suffix in (".gpkg", ".parquet") else "EPSG:4326"
+        crs = "EPSG:32619" if out.suffix in (".gpkg", ".fgb", ".parquet") else "EPSG:4326"
         shape = "Point" if out.suffix == ".csv" else "Polygon"
-        title = "" if out.suffix == ".csv" else f": {ABOUT.title}"
+        title = "" if out.suffix in bare else f": {ABOUT.title}"
         assert lines[0] == f"layer{title}: {GRID.size} features, {shape}, {crs}", out
         own = [f["name"] for f in values["fields"] if f["name"] not in ("lon", "lat")]
         assert own == [column.name for column in scored.columns]
-        if out.suffix == ".csv":
+        if out.suffix in bare:
             assert lines[1] == "it carries no licence, attribution, model or windows of roadrisk"
             continue
         assert lines[1:5] == [
@@ -262,18 +265,72 @@ def test_every_layer_says_what_it_carries(tmp_path: Path) -> None:
         road = _row(lines, "fields", "road_m")
         assert " m " in road
         assert "length of roads" in road
-        assert ("Road (m)" in road) == (out.suffix != ".html")
+        assert "Road (m)" in road
+
+
+def test_a_raster_and_an_archive_of_tiles_say_what_they_carry(tmp_path: Path) -> None:
+    scored = scored_grid()
+    write_layers(scored, [tmp_path / "a.tif", tmp_path / "a.pmtiles"])
+    known = int(scored.table["risk"].notna().sum())
+    raster = info(tmp_path / "a.tif").lines()
+    assert raster[0] == f"layer: {ABOUT.title}: {known} features, Raster, EPSG:32619"
+    assert "percentile of risk" in _row(raster, "fields", "band 1")
+    archive = info(tmp_path / "a.pmtiles").lines()
+    assert archive[0].startswith(f"layer: {ABOUT.title}: ")
+    assert archive[0].endswith("EPSG:3857")
+    assert "length of roads" in _row(archive, "fields", "road_m")
+    for lines in (raster, archive):
+        assert lines[1:5] == [
+            f"model: {ABOUT.model}",
+            f"licence: {ABOUT.licence}",
+            f"attribution: {ABOUT.attribution}",
+            "label window: 2024-01-01 to before 2025-01-01",
+        ]
+
+
+def test_an_archive_of_others_says_how_many_it_holds_where_it_knows(tmp_path: Path) -> None:
+    layer = {"id": "roads", "fields": {"lanes": "Number"}}
+    counted = {"layers": [{"layer": "roads", "count": 3, "geometry": "LineString"}]}
+    for told, first in (
+        ({"vector_layers": [layer]}, "layer: features, without geometry, EPSG:3857"),
+        ({"vector_layers": [layer], "tilestats": counted}, "layer: 3 features, LineString, EPSG:3857"),
+    ):
+        with (tmp_path / "b.pmtiles").open("wb") as file:
+            writer = Writer(file)
+            writer.write_tile(0, b"")
+            writer.finalize({"tile_type": TileType.MVT, "tile_compression": Compression.GZIP}, told)
+        assert info(tmp_path / "b.pmtiles").lines()[0] == first
+        assert [f["name"] for f in info(tmp_path / "b.pmtiles").as_json()["fields"]] == ["lanes"]
+
+
+def test_a_page_of_the_first_releases_is_still_read(tmp_path: Path) -> None:
+    field = {"name": "risk", "unit": "", "meaning": "Chance of it."}
+    data = json.dumps({"fields": [field], "shapes": [None, [[0, 0]]]})
+    (tmp_path / "a.html").write_text(
+        "<h1>Boston</h1><dl><dt>Model</dt><dd>0123</dd><dt>Sources</dt><dd>OSM</dd><dt>Licence</dt><dd>ODbL</dd>"
+        "<dt>Dates of label</dt><dd>2024-01-01 up to, not including, 2025-01-01</dd></dl>"
+        f'<script type="application/json" id="data">{data}</script>'
+    )
+    lines = info(tmp_path / "a.html").lines()
+    assert lines[:5] == [
+        "layer: Boston: 2 features, Polygon, EPSG:4326",
+        "model: 0123",
+        "licence: ODbL",
+        "attribution: OSM",
+        "label window: 2024-01-01 to before 2025-01-01",
+    ]
+    assert "Chance of it." in _row(lines, "fields", "risk")
 
 
 def test_layers_of_others_are_layers_too(tmp_path: Path) -> None:
     points = geopandas.GeoDataFrame({"n": [1, 2]}, geometry=shapely.points([0, 1], [2, 3]), crs="EPSG:2249")
-    for suffix in (".gpkg", ".parquet", ".geojson"):
+    for suffix in (".gpkg", ".fgb", ".parquet", ".geojson", ".geojsonl"):
         out = tmp_path / f"b{suffix}"
         if suffix == ".parquet":
             points.to_parquet(out)
         else:
-            (points.to_crs(4326) if suffix == ".geojson" else points).to_file(out)
-        crs = "EPSG:4326" if suffix == ".geojson" else "EPSG:2249"
+            (points.to_crs(4326) if "geojson" in suffix else points).to_file(out)
+        crs = "EPSG:4326" if "geojson" in suffix else "EPSG:2249"
         assert info(out).lines()[:2] == [
             f"layer: 2 features, Point, {crs}",
             "it carries no licence, attribution, model or windows of roadrisk",
@@ -283,7 +340,7 @@ def test_layers_of_others_are_layers_too(tmp_path: Path) -> None:
 
 def test_words_in_a_layer_neither_run_nor_steer(tmp_path: Path) -> None:
     about = type(ABOUT)(**{**ABOUT.as_json(), "title": f"\x1b[31m{HOSTILE}", "licence": "a\nb"})
-    for suffix in (".geojson", ".gpkg", ".parquet", ".html"):
+    for suffix in (".geojson", ".gpkg", ".fgb", ".parquet", ".pmtiles", ".tif", ".html"):
         out = tmp_path / f"a{suffix}"
         write_layers(scored_grid(about=about), [out])
         assert all(line.isprintable() for line in info(out).lines())
@@ -302,8 +359,16 @@ def test_words_in_a_layer_neither_run_nor_steer(tmp_path: Path) -> None:
         ("a.geojson", "no JSON"),
         ("a.gpkg", "no database"),
         ("a.parquet", "no parquet"),
+        ("a.fgb", "no FlatGeobuf"),
+        ("a.geojsonl", "no JSON"),
+        ("a.pmtiles", "no archive"),
+        ("a.pmtiles", "PMTiles\x02" + "\0" * 200),
+        ("a.pmtiles", "PMTiles\x03" + "\0" * 200),
+        ("a.tif", "no raster"),
         ("a.html", "<p>Another page</p>"),
         ("a.html", '<script id="data">{"shapes": 3}</script>'),
+        ("a.html", '<script id="data">{"layers": []}</script>'),
+        ("a.html", '<script id="data">{"layers": [{"about": null}]}</script>'),
         ("a.csv", ""),
     ],
 )
@@ -353,7 +418,7 @@ def test_anything_else_gets_one_line(tmp_path: Path) -> None:
     (tmp_path / "region.toml").write_text("")
     assert _refused(tmp_path / "region.toml") == (
         f"{tmp_path / 'region.toml'} is neither a dataset, a model, a layer "
-        "(.geojson .gpkg .parquet .csv .html) nor a table with image_path"
+        "(.geojson .geojsonl .gpkg .fgb .parquet .pmtiles .tif .csv .html) nor a table with image_path"
     )
     assert "cannot be read: File name too long" in _refused(tmp_path / ("x" * 300))
 

@@ -30,13 +30,15 @@ from roadrisk.learning.judging.calibration import Calibration, fitted_calibratio
 from roadrisk.learning.judging.predicted import Predicted, chance_of_any, observed_field, predicted_fields
 from roadrisk.learning.tasks import Task
 from roadrisk.maps import layers
-from roadrisk.maps.formats import geopackage
 from roadrisk.maps.fields import field_aliases, field_description
+from roadrisk.maps.formats import geopackage
 from roadrisk.maps.layer_files import read_layer
-from roadrisk.maps.layers import WRITERS, write_layers
+from roadrisk.maps.layers import FORMS, write_layers
 from roadrisk.maps.places import GivenShapes, given_points
 from roadrisk.maps.scored import scored_tiles
 
+FIELDLESS = (".tif", ".qml", ".sld")
+WORDLESS = (".csv", ".geojsonl")
 FIELDS = ["tile_id", "risk", "rank", "percentile", "band", "has_image", "has_facts", "label", "in_training"]
 
 
@@ -169,10 +171,10 @@ def test_gdal_reads_alias_and_description_of_the_fields_of_a_geopackage(tmp_path
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_a_geopackage_that_cannot_be_described_is_not_written(
+def test_a_geopackage_that_cannot_be_finished_is_not_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(geopackage, "SCHEMA_DEFINITION", None)  # the table of extensions refuses it
+    monkeypatch.setattr(geopackage, "CHANGED", None)  # the table of contents refuses it
     with pytest.raises(LayerError, match=r"a\.gpkg: cannot be written: NOT NULL constraint failed"):
         write_layers(scored_grid(), [tmp_path / "a.csv", tmp_path / "a.gpkg"])
     assert list(tmp_path.iterdir()) == []
@@ -255,7 +257,9 @@ def test_csv_comes_back_as_it_went(tmp_path: Path) -> None:
 def test_points_of_a_table_are_written_as_points(tmp_path: Path) -> None:
     places = given_points([-71.1, np.nan, -71.2], [42.3, 42.3, 42.4])
     scored = scored_at(places, np.array(["a", "b", "c"]))
-    write_layers(scored, [tmp_path / f"a{suffix}" for suffix in WRITERS])
+    # FlatGeobuf holds no feature without a place
+    able = [suffix for suffix, form in FORMS.items() if form.needs != "grid" and suffix != ".fgb"]
+    write_layers(scored, [tmp_path / f"a{suffix}" for suffix in able])
     for suffix in (".geojson", ".gpkg", ".parquet"):
         read = geopandas.read_parquet if suffix == ".parquet" else geopandas.read_file
         shapes = read(tmp_path / f"a{suffix}").geometry
@@ -280,7 +284,8 @@ def test_tiles_without_a_place_go_to_csv_only(tmp_path: Path) -> None:
     [
         (
             ["good.csv", "a.shp"],
-            r"a\.shp has no known suffix; use one of \.geojson \.gpkg \.parquet \.csv \.html$",
+            r"a\.shp has no known suffix; use one of \.geojson \.geojsonl \.gpkg \.fgb \.parquet \.pmtiles \.tif "
+            r"\.csv \.html \.qml \.sld$",
         ),
         (
             ["good.csv", "nowhere/a.csv"],
@@ -298,20 +303,20 @@ def test_paths_are_checked_before_anything_is_written(tmp_path: Path, names: lis
     assert [p.name for p in tmp_path.iterdir()] == ["folder.csv"]
 
 
-@pytest.mark.parametrize("fails_at", range(len(WRITERS)))
+@pytest.mark.parametrize("fails_at", range(len(FORMS)))
 def test_all_layers_are_replaced_or_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
 ) -> None:
-    outs = [tmp_path / f"a{suffix}" for suffix in WRITERS]
+    outs = [tmp_path / f"a{suffix}" for suffix in FORMS]
     for out in outs:
         out.write_text("old")
-    writer = WRITERS[outs[fails_at].suffix]
+    form = FORMS[outs[fails_at].suffix]
 
     def full(layer: object, path: Path) -> None:
-        writer(layer, path)
+        form.write(layer, path)
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setitem(layers.WRITERS, outs[fails_at].suffix, full)
+    monkeypatch.setitem(layers.FORMS, outs[fails_at].suffix, replace(form, write=full))
     with pytest.raises(LayerError, match=r"cannot be written: .*No space left on device.*; free space"):
         write_layers(scored_grid(pictures=Pictured()), outs)
     assert [out.read_text() for out in outs] == ["old"] * len(outs)
@@ -330,10 +335,10 @@ def test_layers_appear_under_their_names_only_when_whole(
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", watched)
-    outs = [tmp_path / f"a{suffix}" for suffix in WRITERS]
+    outs = [tmp_path / f"a{suffix}" for suffix in FORMS]
     assert write_layers(scored_grid(pictures=Pictured()), outs) == outs
     # all temporaries stand before the first takes its name
-    assert [left for _, left in replaced] == [5, 4, 3, 2, 1]
+    assert [left for _, left in replaced] == [*range(len(FORMS), 0, -1)]
     assert {name for name, _ in replaced} == {f"{TEMPORARY}{out.name}" for out in outs}
     assert sorted(tmp_path.iterdir()) == sorted(outs)
 
@@ -358,12 +363,12 @@ def test_facts_that_no_layer_can_hold_are_refused() -> None:
 @pytest.mark.parametrize("task", SAID, ids=lambda task: task.kind + str(task.outputs))
 def test_every_layer_says_what_the_task_does(tmp_path: Path, task: Task) -> None:
     scored, predicted, observed = scored_by(task)
-    outs = [tmp_path / f"a{suffix}" for suffix in WRITERS]
+    outs = [tmp_path / f"a{suffix}" for suffix in FORMS if suffix not in FIELDLESS]
     write_layers(scored, outs)
     for out in outs:
         found = {field.name: field for field in read_layer(out).fields}
         assert set(SAID[task]) <= set(found), out
-        if out.suffix == ".csv":
+        if out.suffix in WORDLESS:
             continue
         for name, words in SAID[task].items():
             assert words in found[name].description, out
@@ -561,12 +566,12 @@ def test_a_count_of_unknown_dispersion_has_no_risk() -> None:
 
 def test_the_fields_of_a_count_with_a_known_dispersion_are_in_every_layer(tmp_path: Path) -> None:
     scored = scored_by(COUNT, known=True)[0]
-    outs = [tmp_path / f"a{suffix}" for suffix in WRITERS]
+    outs = [tmp_path / f"a{suffix}" for suffix in FORMS if suffix not in FIELDLESS]
     write_layers(scored, outs)
     for out in outs:
         found = {field.name: field for field in read_layer(out).fields}
         assert {"eb", "excess", "next_low", "expected_high", "risk_low", "observed"} <= set(found), out
-        if out.suffix != ".csv":
+        if out.suffix not in WORDLESS:
             assert "Empirical Bayes" in found["eb"].description
 
 

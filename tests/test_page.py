@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import re
 from dataclasses import replace
@@ -11,29 +12,28 @@ from html.parser import HTMLParser
 
 import cv2
 import numpy as np
-import pandas as pd
 import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer
-from scored_examples import ABOUT, GRID, HOSTILE, overview, scored_at, scored_grid
+from scored_examples import ABOUT, GRID, HOSTILE, Pictured, overview, scored_at, scored_grid
 from task_examples import SAID, scored_by
 
 from roadrisk.errors import LayerError
 from roadrisk.grid import LngLatBbox
 from roadrisk.gridding import grid_of_cell, grid_of_zoom
 from roadrisk.learning.tasks import Task
-from roadrisk.maps.page import (
-    PAGE_LIMIT_BYTES,
-    STEP_DEG,
-    json_in_html,
-    mercator_picture,
-    page,
-    page_data,
-    picture_url,
-)
-from roadrisk.maps.places import GivenShapes, given_points
+from roadrisk.maps.bands import RISK_LEGEND
+from roadrisk.maps.layer import Layer
+from roadrisk.maps.legend import Legend, Shade
+from roadrisk.maps.page import PAGE_LIMIT_BYTES, layer_config, page, rows_in_order, served_page
+from roadrisk.maps.page.blocks import ROWS_A_BLOCK, STEP_DEG, stepped
+from roadrisk.maps.page.document import json_in_html
+from roadrisk.maps.page.tile_pictures import riskiest_pictures
+from roadrisk.maps.page.underlay import mercator_picture, picture_url
+from roadrisk.maps.places import given_points
+from roadrisk.maps.vector_tiles import vector_tiles
 
 json_values = st.recursive(
     st.none()
@@ -70,6 +70,25 @@ def _data(html: str) -> dict:
     return json.loads(text)
 
 
+def _texts(html: str) -> dict[str, str]:
+    """What the page holds, by id."""
+    return dict(re.findall(r'<script type="text/plain" id="([^"]+)">([^<]*)</script>', html))
+
+
+def _unpacked(text: str) -> bytes:
+    return gzip.decompress(base64.b64decode(text))
+
+
+def _columns(html: str, k: int = 0) -> dict[str, list]:
+    """All values of a layer of a page, by field."""
+    fields, texts = _data(html)["layers"][k]["fields"], _texts(html)
+    parts = [json.loads(_unpacked(text)) for id, text in texts.items() if id.startswith(f"rows-{k}-")]
+    return {
+        field["name"]: [value for part in parts for value in part["columns"][i]]
+        for i, field in enumerate(fields)
+    }
+
+
 @given(json_values)
 def test_json_in_html_is_the_same_json_without_markup(value: object) -> None:
     text = str(json_in_html(value))
@@ -88,28 +107,26 @@ def test_hostile_words_add_no_element() -> None:
         model=HOSTILE,
         windows={HOSTILE: (HOSTILE, HOSTILE)},
     )
-    html = page(scored_grid(about=hostile), None)
+    html = page([scored_grid(about=hostile)])
     elements = Elements(html)
     assert elements.all_of("img") == []
-    assert [name for name, _ in elements.found] == [
-        name for name, _ in Elements(page(scored_grid(), None)).found
-    ]
+    assert [name for name, _ in elements.found] == [name for name, _ in Elements(page([scored_grid()])).found]
     assert ("h1", HOSTILE) in elements.texts
     assert HOSTILE in "".join(text for tag, text in elements.texts if tag == "title")
 
 
 def test_the_page_asks_nobody_for_anything() -> None:
-    elements = Elements(page(scored_grid(), overview()))
+    elements = Elements(page([scored_grid(pictures=Pictured())]))
     for _, attributes in elements.found:
         for name in ("src", "href", "action", "data", "poster", "srcset"):
             address = attributes.get(name)
             assert address is None or address.startswith(("data:,", "#"))
         assert not [name for name in attributes if name.startswith("on") or name == "style"]
-    assert "sourceMappingURL" not in page(scored_grid(), None)
+    assert "sourceMappingURL" not in page([scored_grid()])
 
 
 def test_the_policy_allows_only_the_scripts_and_styles_that_are_there() -> None:
-    html = page(scored_grid(), overview())
+    html = page([scored_grid(pictures=Pictured())])
     policy = Elements(html).all_of("meta")[1]
     assert policy["http-equiv"] == "Content-Security-Policy"
     rules = dict(rule.strip().split(" ", 1) for rule in str(policy["content"]).split(";"))
@@ -127,7 +144,7 @@ def test_the_policy_allows_only_the_scripts_and_styles_that_are_there() -> None:
 
 def test_the_page_says_what_a_reader_must_know() -> None:
     scored = scored_grid()
-    words = " ".join(text for _, text in Elements(page(scored, None)).texts)
+    words = " ".join(text for _, text in Elements(page([scored])).texts)
     for told in (
         ABOUT.title,
         ABOUT.risk_meaning,
@@ -143,69 +160,173 @@ def test_the_page_says_what_a_reader_must_know() -> None:
 
 def test_the_data_are_the_tables() -> None:
     scored = scored_grid()
-    data = _data(page(scored, None))
-    columns = {field["name"]: values for field, values in zip(data["fields"], data["columns"], strict=True)}
-    table = scored.table
+    columns, table = _columns(page([scored])), scored.table
     assert columns["tile_id"] == table["tile_id"].tolist()
-    assert columns["town"] == [
-        None if name is None else name
-        for name in table["town"].astype(object).where(table["town"].notna(), None)
-    ]
+    for name in ("town", "band", "label"):
+        assert columns[name] == table[name].astype(object).where(table[name].notna(), None).tolist()
     found = np.array(columns["risk"], dtype=float)
     np.testing.assert_allclose(found, table["risk"], rtol=1e-5)
-    names = [None if i is None else data["bands"][i]["name"] for i in columns["band"]]
-    assert names == table["band"].astype(object).where(table["band"].notna(), None).tolist()
-    assert sum(band["count"] for band in data["bands"]) + data["unscored"] == len(table)
-    assert {field["name"]: field["unit"] for field in data["fields"]}["road_m"] == "m"
+
+
+def test_the_page_is_told_what_the_layer_is() -> None:
+    scored = scored_grid()
+    config = _data(page([scored]))["layers"][0]
+    assert config["about"] == json.loads(json.dumps(ABOUT.as_json()))
+    assert config["legend"] == RISK_LEGEND.as_json()
+    assert config["counts"] == {
+        value: int((scored.table["band"] == value).sum()) for value in RISK_LEGEND.values
+    }
+    assert config["absent"] == int(scored.table["band"].isna().sum())
+    assert config["count"] == len(scored) == config["ranked"] + config["absent"]
+    road = next(field for field in config["fields"] if field["name"] == "road_m")
+    assert road == {
+        "name": "road_m",
+        "unit": "m",
+        "alias": "Road (m)",
+        "meaning": "length of roads. Unit: m.",
+        "role": "feature",
+    }
+    assert (config["named"], config["listed"], config["geometry"]) == ("tile_id", "risk", "Polygon")
+    lng, lat = scored.placed().centres()
+    west, south, east, north = config["bounds"]
+    assert west < lng.min() < lng.max() < east
+    assert south < lat.min() < lat.max() < north
 
 
 @pytest.mark.parametrize("task", SAID, ids=lambda task: task.kind + str(task.outputs))
 def test_the_page_says_what_the_task_does(task: Task) -> None:
     scored = scored_by(task)[0]
-    html = page(scored, None)
-    data = _data(html)
-    meanings = {field["name"]: field["meaning"] for field in data["fields"]}
+    html = page([scored])
+    config = _data(html)["layers"][0]
+    meanings = {field["name"]: field["meaning"] for field in config["fields"]}
     assert all(words in meanings[name] for name, words in SAID[task].items())
     assert scored.about.risk_meaning in " ".join(text for _, text in Elements(html).texts)
-    ranks = data["columns"][[field["name"] for field in data["fields"]].index("rank")]
-    assert ranks == [None if rank is pd.NA else rank for rank in scored.table["rank"].tolist()]
+    assert config["listed"] == ("expected" if task.kind == "count" else "risk")
 
 
-@pytest.mark.parametrize("task", SAID, ids=lambda task: task.kind + str(task.outputs))
-def test_the_list_of_the_riskiest_shows_what_ranks_them(task: Task) -> None:
-    listed = _data(page(scored_by(task)[0], None))["listed"]
-    assert listed == ("expected" if task.kind == "count" else "risk")
+def test_the_vector_tiles_of_the_page_are_the_layers() -> None:
+    scored = scored_grid()
+    tiles, held = vector_tiles(scored), _texts(page([scored]))
+    low, high = tiles.zooms
+    found = {id: _unpacked(text) for id, text in held.items() if id.startswith("tile-")}
+    assert found == {
+        f"tile-0-{z}-{x}-{y}": tiles.tile(z, x, y)
+        for z in range(low, high + 1)
+        for x, y in tiles.addresses(z)
+    }
+
+
+def test_rows_lie_in_blocks_that_are_unpacked_one_at_a_time() -> None:
+    grid = grid_of_cell(LngLatBbox(-71.35, 42.20, -70.95, 42.42), 500)
+    scored = scored_grid(grid)
+    assert len(scored) > ROWS_A_BLOCK
+    html = page([scored])
+    config, texts = _data(html)["layers"][0], _texts(html)
+    last = (len(scored) - 1) // ROWS_A_BLOCK
+    assert sorted(id for id in texts if id.startswith("rows-")) == [f"rows-0-{i}" for i in range(last + 1)]
+    block = json.loads(_unpacked(texts[f"rows-0-{last}"]))
+    ids = block["columns"][[field["name"] for field in config["fields"]].index("tile_id")]
+    assert ids == scored.table["tile_id"].tolist()[last * ROWS_A_BLOCK :]
+    lng, lat = scored.placed().centres()
+    west, south, east, north = config["boxes"][last]
+    assert ((lng[last * ROWS_A_BLOCK :] > west) & (lng[last * ROWS_A_BLOCK :] < east)).all()
+    assert ((lat[last * ROWS_A_BLOCK :] > south) & (lat[last * ROWS_A_BLOCK :] < north)).all()
+
+
+def test_the_order_is_by_rank_with_ties_as_the_rows_stand() -> None:
+    scored = scored_grid()
+    ranks = scored.table["rank"].copy()
+    ranks[ranks == 3] = 2
+    tied = replace(scored, table=scored.table.assign(rank=ranks))
+    order = rows_in_order(tied).tolist()
+    expected = ranks.dropna().astype(int).sort_values(kind="stable").index.tolist()
+    assert order == expected == json.loads(_unpacked(_texts(page([tied]))["order-0"]))
+
+
+def test_without_ranks_the_classes_and_the_listed_field_say_the_order() -> None:
+    scored = scored_grid()
+    columns = tuple(c for c in scored.columns if c.name != "rank")
+    bare = replace(scored, table=scored.table.drop(columns="rank"), columns=columns)
+    risk = bare.table["risk"].to_numpy()
+    order = rows_in_order(bare)
+    assert set(order.tolist()) == set(np.flatnonzero(~np.isnan(risk)).tolist())
+    assert (np.diff(risk[order]) <= 0).all()  # bands follow the risk
+    turned = replace(bare, legend=Legend("Risk", "band", tuple(reversed(RISK_LEGEND.shades))))
+    codes = [turned.legend.values.index(turned.table["band"][row]) for row in rows_in_order(turned)]
+    assert codes == sorted(codes)
+
+
+def _vertices(steps: list[int], origin: list[float]) -> np.ndarray:
+    return np.array(origin) + np.cumsum(np.array(steps).reshape(-1, 2), axis=0) * STEP_DEG
 
 
 def test_shapes_are_where_the_tiles_are() -> None:
-    data = page_data(scored_grid())
+    html = page([scored_grid()])
+    origin = _data(html)["layers"][0]["origin"]
+    shapes = json.loads(_unpacked(_texts(html)["rows-0-0"]))["shapes"]
     true = GRID.cells(*GRID.every_tile(), "EPSG:4326")
-    for steps, square in zip(data["shapes"], true, strict=True):
-        ((ring,),) = steps
-        vertices = np.array(data["origin"]) + np.cumsum(np.array(ring).reshape(-1, 2), axis=0) * STEP_DEG
-        away = np.abs(vertices - shapely.get_coordinates(square)[:-1]).max()
+    for (kind, (ring,)), square in zip(shapes, true, strict=True):
+        assert kind == "Polygon"
+        away = np.abs(_vertices(ring, origin) - shapely.get_coordinates(square)[:-1]).max()
         assert away <= STEP_DEG / 2 * 1.001
 
 
-def test_points_holes_and_nothing_have_their_shapes() -> None:
+def test_points_lines_holes_and_nothing_have_their_shapes() -> None:
+    origin = np.zeros(2)
     ring = [(0, 0), (2, 0), (2, 2), (0, 2)]
     holed = shapely.Polygon(ring, holes=[[(0.5, 0.5), (0.5, 1), (1, 1)]])
     two = shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(3, 3, 4, 4)])
-    places = GivenShapes(np.array([shapely.Point(1, 2), holed, two, None]), "EPSG:4326")
-    point, with_hole, parts, nothing = page_data(scored_at(places, np.array(list("abcd"))))["shapes"]
-    assert point == [1_000_000, 2_000_000]
-    assert [len(polygon) for polygon in with_hole] == [2]
-    assert [len(polygon) for polygon in parts] == [1, 1]
-    assert nothing is None
+    assert stepped(shapely.Point(1, 2), origin) == ["Point", [1_000_000, 2_000_000]]
+    line = shapely.LineString([(1, 2), (1.5, 2), (1.5, 1)])
+    assert stepped(line, origin) == ["LineString", [1_000_000, 2_000_000, 500_000, 0, 0, -1_000_000]]
+    assert [len(rings) for rings in stepped(holed, origin)[1:]] == [2]
+    assert [len(rings) for rings in stepped(two, origin)[1:]] == [1, 1]
+    assert stepped(None, origin) is None
+    mixed = shapely.GeometryCollection([line, shapely.Point(0, 0)])
+    with pytest.raises(LayerError, match=r"^a map page draws points, lines and polygons, not a Geometry"):
+        stepped(mixed, origin)
 
 
-def test_tiles_that_lie_nowhere_or_on_lines_make_no_page() -> None:
+def test_tiles_that_lie_nowhere_make_no_page() -> None:
     nowhere = scored_at(given_points([np.nan], [np.nan]), np.array(["a"]))
-    with pytest.raises(LayerError, match=r"needs tiles that lie somewhere; write \.csv"):
-        page(nowhere, None)
-    lines = GivenShapes(np.array([shapely.LineString([(0, 0), (1, 1)])]), "EPSG:4326")
-    with pytest.raises(LayerError, match=r"not a LineString; write \.gpkg"):
-        page(scored_at(lines, np.array(["a"])), None)
+    with pytest.raises(LayerError, match=r"^a map page needs tiles that lie somewhere; write \.csv$"):
+        page([nowhere])
+
+
+def test_a_page_shows_one_to_three_layers() -> None:
+    scored = scored_grid()
+    other = replace(
+        scored,
+        about=replace(ABOUT, title="Another"),
+        legend=Legend("Town", "band", (Shade("top 5 %", "#112233"), *RISK_LEGEND.shades[1:])),
+    )
+    html = page([scored, other, scored])
+    assert [layer["title"] for layer in _data(html)["layers"]] == [ABOUT.title, "Another", ABOUT.title]
+    assert _data(html)["layers"][1]["legend"]["shades"][0] == {"value": "top 5 %", "colour": "#112233"}
+    assert _columns(html, 1) == _columns(html, 0)
+    for number in (0, 4):
+        with pytest.raises(
+            LayerError, match=rf"^a map page shows one to three layers, not {number}; write several"
+        ):
+            page([scored] * number)
+
+
+def test_the_served_page_holds_no_row_and_asks_only_its_server() -> None:
+    scored = scored_grid(about=replace(ABOUT, title=HOSTILE))
+    html = served_page([layer_config(scored, vector_tiles(scored))], ["aerial", HOSTILE])
+    assert _texts(html) == {}
+    assert _data(html)["mode"] == "served"
+    assert _data(html)["views"] == ["aerial", HOSTILE]
+    assert Elements(html).all_of("img") == []
+    policy = str(Elements(html).all_of("meta")[1]["content"])
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["connect-src"] == rules["img-src"] == "'self' data: blob:"
+    assert "unsafe" not in policy
+
+
+def test_same_layer_same_bytes() -> None:
+    assert page([scored_grid(pictures=Pictured())]) == page([scored_grid(pictures=Pictured())])
 
 
 def test_the_picture_lies_where_its_region_lies() -> None:
@@ -259,22 +380,76 @@ def test_a_picture_gives_way_until_it_fits(limit: int) -> None:
     assert cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED).shape[2] == 4
 
 
+class Noisy(Pictured):
+    """Pictures that do not compress."""
+
+    def picture(self, tile_id: str, view: str) -> np.ndarray | None:
+        plain = super().picture(tile_id, view)
+        if plain is None:
+            return None
+        rough = np.random.default_rng(len(view)).integers(0, 256, plain.shape, dtype=np.uint8)
+        rough[3] = 255
+        return rough
+
+
+def _noisy() -> Layer:
+    return scored_grid(pictures=Noisy(overview(noise=True), side_px=64))
+
+
+def test_the_page_holds_the_pictures_of_the_riskiest() -> None:
+    pictures = Pictured(side_px=300)
+    scored = scored_grid(pictures=pictures)
+    html = page([scored])
+    config, texts = _data(html)["layers"][0], _texts(html)
+    assert config["views"] == ["aerial", "roads"]
+    ids = scored.table["tile_id"]
+    seen = [row for row in rows_in_order(scored).tolist() if pictures.picture(ids[row], "aerial") is not None]
+    assert config["pictured"] == len(seen) > 0
+    held = sorted(id for id in texts if id.startswith("picture-"))
+    assert held == sorted(f"picture-0-{row}-{view}" for row in seen for view in (0, 1))
+    row = seen[0]
+    picture = cv2.imdecode(
+        np.frombuffer(base64.b64decode(texts[f"picture-0-{row}-0"]), np.uint8), cv2.IMREAD_COLOR
+    )
+    assert picture.shape == (256, 256, 3)
+    assert abs(int(picture[99, 99, 2]) - int(pictures.picture(ids[row], "aerial")[0, 0, 0])) < 8
+
+
+def test_pictures_give_way_until_they_fit_and_the_riskiest_keep_theirs() -> None:
+    scored = _noisy()
+    whole = riskiest_pictures(scored, 10_000_000)
+    sizes = {}
+    for limit in (10_000_000, 300_000, 100_000, 20_000, 100):
+        made = riskiest_pictures(scored, limit)
+        sizes[limit] = sum(map(len, made.texts.values()))
+        assert sizes[limit] <= limit
+        rows = list(dict.fromkeys(row for row, _ in whole.texts))[: made.tiles]
+        assert {row for row, _ in made.texts} == set(rows)  # the first in rank
+    assert riskiest_pictures(scored, 100).tiles == 0
+    assert 0 < riskiest_pictures(scored, 20_000).tiles < whole.tiles
+    assert riskiest_pictures(scored, 300_000).tiles == whole.tiles
+    assert sizes[300_000] < sizes[10_000_000]
+
+
 def test_the_page_stays_under_its_limit() -> None:
-    scored = scored_grid()
-    bare = len(page(scored, None).encode())
-    limit = bare + 30_000
-    html = page(scored, overview(noise=True), limit)
-    assert bare + 3_000 < len(html.encode()) <= limit
-    assert _data(html)["picture"]["url"].startswith("data:image/webp;base64,")
-    with pytest.raises(LayerError, match=r"leave no room for a picture; write \.gpkg"):
-        page(scored, overview(noise=True), bare + 1_100)
+    bare = len(page([scored_grid()]).encode())
+    for room in (30_000, 200_000):
+        html = page([_noisy()], bare + room)
+        assert bare + 0.5 * room < len(html.encode()) <= bare + room
+        assert "underlay" in _texts(html)
     with pytest.raises(
-        LayerError, match=r"a page of \d+ tiles takes .* MB without a picture; the most is .* MB"
+        LayerError, match=r"leave no room for a picture of the region; write \.gpkg and open it"
     ):
-        page(scored, None, bare - 1)
+        page([_noisy()], bare + 2_500)
+    too_large = (
+        r"^a page of 80 features takes 1\.\d MB without pictures; the most is 1\.\d+ MB: write \.gpkg and "
+        r"open it by `roadrisk view`$"
+    )
+    with pytest.raises(LayerError, match=too_large):
+        page([scored_grid()], bare - 1)
 
 
 def test_a_metro_of_fifty_thousand_tiles_fits() -> None:
     grid = grid_of_cell(LngLatBbox(-71.35, 42.20, -70.95, 42.42), 130)
     assert grid.size > 50_000
-    assert len(page(scored_grid(grid), None).encode()) < PAGE_LIMIT_BYTES
+    assert len(page([scored_grid(grid)]).encode()) < PAGE_LIMIT_BYTES / 2

@@ -41,7 +41,7 @@ from roadrisk.learning.facts.preparation import learned_preparation
 from roadrisk.nets.encoders import encoder_body
 from roadrisk.nets.inference import evaluation_form
 from roadrisk.region import read_region
-from roadrisk.scoring import score
+from roadrisk.scoring import ScoreSettings, score
 from roadrisk.sources.demo import made_up_metro
 from roadrisk.tiling import tile
 
@@ -173,7 +173,7 @@ def test_score(benchmark: Any, capsys: Any, material: Material, model: Path, tmp
     bare, own = [effort_of(forward)], list[Effort]()
     out = tmp_path / "risk.geojson"
     benchmark.pedantic(
-        lambda: own.append(effort_of(lambda: score(material.dataset, model, [out], device="cpu"))), rounds=1
+        lambda: own.append(effort_of(lambda: score(material.dataset, model, [out], ScoreSettings(device="cpu")))), rounds=1
     )
     bare.append(effort_of(forward))
     tiles = int(material.learned.tiles.scored.sum())

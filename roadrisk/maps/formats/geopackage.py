@@ -2,69 +2,62 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-import geopandas
-
-from roadrisk.columns import Column
-from roadrisk.maps.fields import field_aliases, field_description
+from roadrisk.maps.arrow import shapes_of
+from roadrisk.maps.formats.through_gdal import written_by_gdal
 from roadrisk.maps.layer import Layer
+from roadrisk.maps.styles.qml import qml
+from roadrisk.maps.styles.sld import sld
 
-SCHEMA_TABLES = {
-    "gpkg_data_columns": """(
-        table_name TEXT NOT NULL, column_name TEXT NOT NULL, name TEXT, title TEXT, description TEXT,
-        mime_type TEXT, constraint_name TEXT,
-        CONSTRAINT pk_gdc PRIMARY KEY (table_name, column_name),
-        CONSTRAINT gdc_tn UNIQUE (table_name, name))""",
-    "gpkg_data_column_constraints": """(
-        constraint_name TEXT NOT NULL, constraint_type TEXT NOT NULL, value TEXT, min NUMERIC,
-        min_is_inclusive BOOLEAN, max NUMERIC, max_is_inclusive BOOLEAN, description TEXT,
-        CONSTRAINT gdcc_ntv UNIQUE (constraint_name, constraint_type, value))""",
-}
-SCHEMA_DEFINITION = "http://www.geopackage.org/spec121/#extension_schema"
+# of every change, so that the same layer is the same bytes
+CHANGED = "1970-01-01T00:00:00.000Z"
+# as QGIS makes it, which takes the style that is marked useAsDefault when it loads the layer
+LAYER_STYLES = """CREATE TABLE layer_styles (
+    id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), f_table_schema TEXT(256),
+    f_table_name TEXT(256), f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT,
+    useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30), update_time DATETIME)"""
+STYLE = """INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column,
+    styleName, styleQML, styleSLD, useAsDefault, description, owner, update_time)
+    SELECT '', '', table_name, column_name, :name, :qml, :sld, 1, :description, '', :changed
+    FROM gpkg_geometry_columns"""
+STYLES_ARE_LISTED = """INSERT INTO gpkg_contents (table_name, data_type, identifier, last_change)
+    VALUES ('layer_styles', 'attributes', 'layer_styles', :changed)"""
 
 
 def write_geopackage(layer: Layer, path: Path) -> None:
-    about = layer.about
-    metadata = {
-        "TITLE": about.title,
-        "DESCRIPTION": about.risk_meaning,
-        "LICENCE": about.licence,
-        "ATTRIBUTION": about.attribution,
-        "MODEL": about.model,
-        "ROADRISK": json.dumps(layer.as_json(), ensure_ascii=False),
+    """Features in the layer's order; GDAL takes alias and description of the fields from their metadata.
+
+    Nothing in the file tells when it was made: what GeoPackage wants as dates are those of 1970.
+    """
+    shapes = shapes_of(layer)
+    # of those that readers may have, the last that none of them warns of
+    options = {
+        "dataset_options": {"VERSION": "1.3"},
+        "layer_options": {"IDENTIFIER": layer.about.title, "DESCRIPTION": layer.about.risk_meaning},
     }
-    places = layer.placed()
-    geopandas.GeoDataFrame(layer.table, geometry=places.shapes(places.crs), crs=places.crs).to_file(
-        path,
-        driver="GPKG",
-        layer=layer.name,
-        engine="pyogrio",
-        layer_metadata=metadata,
-        layer_options={"IDENTIFIER": about.title, "DESCRIPTION": about.risk_meaning},
-    )
-    _describe_fields(path, layer.name, layer.columns)
-
-
-def _describe_fields(path: Path, name: str, columns: Sequence[Column]) -> None:
-    """Alias and description of every field, by the schema extension of GeoPackage (OGC 12-128r19, F.9)."""
-    aliases = field_aliases(columns)
-    described = [(name, c.name, aliases[c.name], field_description(c)) for c in columns]
-    with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        database.execute("PRAGMA journal_mode = MEMORY")  # no file beside the temporary one
+    with (
+        written_by_gdal(layer, path, "GPKG", ".gpkg", shapes, **options) as made,
+        closing(sqlite3.connect(made, isolation_level=None)) as database,
+    ):
         database.execute("BEGIN")
-        for table, fields in SCHEMA_TABLES.items():
-            database.execute(f"CREATE TABLE {table} {fields}")
-        database.executemany(
-            "INSERT INTO gpkg_extensions VALUES (?, NULL, 'gpkg_schema', ?, 'read-write')",
-            [(table, SCHEMA_DEFINITION) for table in SCHEMA_TABLES],
-        )
-        database.executemany(
-            "INSERT INTO gpkg_data_columns (table_name, column_name, name, description) VALUES (?, ?, ?, ?)",
-            described,
-        )
+        if shapes.drawn_alike:
+            _add_style(database, layer)
+        database.execute("UPDATE gpkg_contents SET last_change = ?", (CHANGED,))
+        database.execute("UPDATE gpkg_metadata_reference SET timestamp = ?", (CHANGED,))
         database.execute("COMMIT")
+
+
+def _add_style(database: sqlite3.Connection, layer: Layer) -> None:
+    told = {
+        "name": layer.legend.title,
+        "qml": qml(layer),
+        "sld": sld(layer),
+        "description": layer.about.risk_meaning,
+        "changed": CHANGED,
+    }
+    database.execute(LAYER_STYLES)
+    database.execute(STYLE, told)
+    database.execute(STYLES_ARE_LISTED, told)

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
-import geopandas
-import pyarrow
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
 
-from roadrisk.columns import Column
-from roadrisk.maps.fields import field_aliases, field_description
+from roadrisk.geometry.columns import COVERING, COVERING_TYPE, bounds_of, covering, geo_key
+from roadrisk.maps.arrow import edges_of, record_batch, schema_of, shapes_of
 from roadrisk.maps.layer import Layer
 
 
 def write_geoparquet(layer: Layer, path: Path) -> None:
-    places = layer.placed()
-    frame = geopandas.GeoDataFrame(layer.table, geometry=places.shapes(places.crs), crs=places.crs)
-    frame.to_parquet(path, index=False, write_covering_bbox=True, schema_version="1.1.0")
-    # geopandas has no place for metadata of one's own, so the file is opened and written once more
-    table = pyarrow.parquet.read_table(path)
-    told = {**table.schema.metadata, b"roadrisk": json.dumps(layer.as_json(), ensure_ascii=False).encode()}
-    schema = _described(table.schema, layer.columns).with_metadata(told)
-    pyarrow.parquet.write_table(table.cast(schema), path, compression="zstd")
+    """A row group for each part of the layer, so that a reader of a small box reads few of them."""
+    shapes, fields = shapes_of(layer), schema_of(layer)
+    told = {
+        "geo": json.dumps(geo_key(layer.placed().crs, shapes.types, _bounds(layer))),
+        "roadrisk": json.dumps(layer.as_json(), ensure_ascii=False),
+    }
+    schema = fields.append(pa.field(COVERING, COVERING_TYPE)).with_metadata(told)
+    with pyarrow.parquet.ParquetWriter(
+        path, schema, compression="zstd", use_dictionary=_repeating(fields)
+    ) as writer:
+        for part in layer.parts():
+            batch = record_batch(part, fields, shapes)
+            edges = edges_of(part.placed())  # (4, N)
+            writer.write_batch(pa.record_batch([*batch.columns, covering(edges)], schema=schema))
 
 
-def _described(schema: pyarrow.Schema, columns: Sequence[Column]) -> pyarrow.Schema:
-    """The schema with alias, unit and description in each field's metadata."""
-    aliases = field_aliases(columns)
-    for column in columns:
-        place = schema.get_field_index(column.name)
-        told = {"alias": aliases[column.name], "unit": column.unit, "description": field_description(column)}
-        schema = schema.set(place, schema.field(place).with_metadata(told))
-    return schema
+def _bounds(layer: Layer) -> list[float] | None:
+    """Around all features; None where none lies anywhere."""
+    found = [bounds_of(edges_of(part.placed())) for part in layer.parts()]
+    known = [around for around in found if around is not None]
+    return bounds_of(np.transpose(known)) if known else None
+
+
+def _repeating(fields: pa.Schema) -> list[str]:
+    """Fields that a dictionary makes smaller; one of measures, which hardly repeat, costs time and bytes."""
+    return [field.name for field in fields if pa.types.is_string(field.type) and field.name != "tile_id"]

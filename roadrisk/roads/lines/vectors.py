@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +20,7 @@ from roadrisk.errors import LayerError
 from roadrisk.files import whole_file
 from roadrisk.grid import FloatArray, Grid, Part
 from roadrisk.maps.fields import field_aliases, field_description, fields_as_json
-from roadrisk.maps.formats.geopackage import SCHEMA_DEFINITION, SCHEMA_TABLES
+from roadrisk.maps.formats.through_gdal import words_for_gdal
 from roadrisk.mosaic.picture import Mask
 from roadrisk.progress import Progress, silent
 from roadrisk.roads.lines.centrelines import Lines, OpenChains, chains_of, lines_of
@@ -146,10 +144,8 @@ def vectors_written(
         with whole_file(out) as temporary:
             for layer in LAYERS:
                 _create(temporary, layer, grid.crs, about)
-            written = _filled(temporary, read, grid, tile_size, parts, progress)
-            _describe_fields(temporary)
-            return written
-    except (OSError, DataSourceError, DataLayerError, FeatureError, sqlite3.Error) as error:
+            return _filled(temporary, read, grid, tile_size, parts, progress)
+    except (OSError, DataSourceError, DataLayerError, FeatureError) as error:
         raise LayerError(f"{out}: cannot be written: {error}; free space or use another folder") from error
 
 
@@ -234,9 +230,13 @@ def _write(
     if options.get("append") and not len(geometry):
         return
     arrays = [pyarrow.array(shapely.to_wkb(geometry), pyarrow.binary()), *map(pyarrow.array, values)]
-    names = ["geometry", *(column.name for column in layer.columns)]
+    fields = [pyarrow.field("geometry", pyarrow.binary())]
+    aliases = field_aliases(layer.columns)
+    for column, array in zip(layer.columns, arrays[1:], strict=True):
+        told = words_for_gdal(aliases[column.name], field_description(column))
+        fields.append(pyarrow.field(column.name, array.type, metadata=told))
     pyogrio.write_arrow(
-        pyarrow.table(arrays, names=names),
+        pyarrow.table(arrays, schema=pyarrow.schema(fields)),
         path,
         layer=layer.name,
         driver="GPKG",
@@ -245,26 +245,3 @@ def _write(
         crs=crs,
         **options,
     )
-
-
-def _describe_fields(path: Path) -> None:
-    """Alias and description of every field, by the schema extension of GeoPackage (OGC 12-128r19, F.9)."""
-    described = [
-        (layer.name, column.name, field_aliases(layer.columns)[column.name], field_description(column))
-        for layer in LAYERS
-        for column in layer.columns
-    ]
-    with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        database.execute("PRAGMA journal_mode = MEMORY")  # no file beside the temporary one
-        database.execute("BEGIN")
-        for name, fields in SCHEMA_TABLES.items():
-            database.execute(f"CREATE TABLE {name} {fields}")
-        database.executemany(
-            "INSERT INTO gpkg_extensions VALUES (?, NULL, 'gpkg_schema', ?, 'read-write')",
-            [(name, SCHEMA_DEFINITION) for name in SCHEMA_TABLES],
-        )
-        database.executemany(
-            "INSERT INTO gpkg_data_columns (table_name, column_name, name, description) VALUES (?, ?, ?, ?)",
-            described,
-        )
-        database.execute("COMMIT")

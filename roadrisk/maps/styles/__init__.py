@@ -1,0 +1,1 @@
+"""The legend of a layer as the styles of map programs."""
