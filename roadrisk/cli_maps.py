@@ -162,4 +162,4 @@ def view(
     """Show a map page on this computer until Ctrl-C; its address is printed."""
     from roadrisk.serving import view as viewed_layers
 
-    viewed_layers([path] if other is None else [path, other], data, port=port, opens=not no_open)
+    viewed_layers([path] if other is None else [path, other], data, port=port, open_browser=not no_open)

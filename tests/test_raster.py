@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
-import rasterio.errors
 from hypothesis import given
 from hypothesis import strategies as st
 from scored_examples import ABOUT, GRID, HOSTILE, RISK, scored_at, scored_grid
@@ -171,7 +170,7 @@ def test_nothing_scored_is_all_nodata(tmp_path: Path) -> None:
 
 def test_points_are_no_raster(tmp_path: Path) -> None:
     layer = scored_at(given_points([-71.1], [42.3]), np.array(["a"], dtype=object))
-    with pytest.raises(LayerError, match="^a raster needs tiles of a grid; write .gpkg$"):
+    with pytest.raises(LayerError, match=r"^a raster needs tiles of a grid; write \.gpkg$"):
         write_cog(layer, tmp_path / "risk.tif")
 
 

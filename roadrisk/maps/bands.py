@@ -36,7 +36,7 @@ class Band:
 BANDS = (
     Band("top 5 %", 5, "#7a0b2e"),
     Band("next 10 %", 15, "#d7301f"),
-    Band("next 20 %", 35, "#fc8d3c"),
+    Band("next 20 %", 35, "#f57f2c"),
     Band("next 25 %", 60, "#fdc863"),
     Band("lowest 40 %", 100, "#fff3b8"),
 )

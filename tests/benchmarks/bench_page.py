@@ -24,7 +24,7 @@ from roadrisk.maps.bands import BANDS
 from roadrisk.maps.formats.geojson import write_geojson
 from roadrisk.maps.layer import Layer
 from roadrisk.maps.page import page
-from roadrisk.maps.page.document import _maplibre as maplibre_file
+from roadrisk.maps.page.document import maplibre_file
 from roadrisk.maps.pictures import Overview
 
 SIDE = int(os.environ.get("ROADRISK_BENCH_SIDE", "316"))

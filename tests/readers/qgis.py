@@ -27,7 +27,6 @@ def qgis_looks(looks: Sequence[dict[str, Any]], folder: Path) -> dict[str, Any]:
         "QT_QPA_PLATFORM": "offscreen",
         "HOME": str(folder),
         "XDG_RUNTIME_DIR": str(folder),
-        "GDAL_PAM_ENABLED": "NO",
     }
     try:
         there = subprocess.run([PYTHON, "-c", "import qgis.core"], env=settings, capture_output=True)

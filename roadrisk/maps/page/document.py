@@ -73,17 +73,18 @@ def json_in_html(value: Any) -> Markup:
 @cache
 def _scripts() -> tuple[Markup, ...]:
     # without its last line, which would send a browser's developer tools to look for a source map
-    library = _maplibre("maplibre-gl.js").rsplit("//# sourceMappingURL", 1)[0]
+    library = maplibre_file("maplibre-gl.js").rsplit("//# sourceMappingURL", 1)[0]
     own = "\n".join(template_text(PACKAGE, name) for name in SCRIPTS)
     return Markup(library), Markup(f'(() => {{\n"use strict";\n{own}}})();\n')  # noqa: S704 - files of packages
 
 
 @cache
 def _styles() -> tuple[Markup, ...]:
-    return tuple(Markup(text) for text in (_maplibre("maplibre-gl.css"), template_text(PACKAGE, "page.css")))  # noqa: S704
+    texts = maplibre_file("maplibre-gl.css"), template_text(PACKAGE, "page.css")
+    return tuple(Markup(text) for text in texts)  # noqa: S704 - files of packages
 
 
-def _maplibre(name: str) -> str:
+def maplibre_file(name: str) -> str:
     """A file of MapLibre GL JS; found without importing `maplibre`, which sets up logging for everybody."""
     spec = find_spec("maplibre")
     for folder in (spec.submodule_search_locations or []) if spec else []:
