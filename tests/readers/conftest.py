@@ -1,0 +1,3 @@
+"""What only QGIS can import is no test."""
+
+collect_ignore = ["inside_qgis"]
