@@ -163,8 +163,10 @@ def change_notes(a: Layer, b: Layer) -> list[str]:
         said.append("a file does not say of which model it is: part of the change may be of the models")
     elif here.model == there.model:
         same_data = here.data and here.data == there.data
-        of = "the same data: no change is to be expected" if same_data else "inputs alone"
-        said.append(f"A and B are of one model ({here.model}): the change is of {of}")
+        so = " and of the same data: no change is to be expected"
+        said.append(
+            f"A and B are of one model ({here.model}){so if same_data else ': the change is of inputs alone'}"
+        )
     elif label[0] and label[0] == label[1]:
         said.append(
             f"A is of model {here.model}, B of {there.model}, and both tell of the same label window: the "

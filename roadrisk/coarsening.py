@@ -17,10 +17,11 @@ from roadrisk.errors import ModelError
 from roadrisk.features.ratios import ratio
 from roadrisk.files import digest_of
 from roadrisk.grid import FloatArray, IntArray
+from roadrisk.imagery.picture_files import Pixels
 from roadrisk.inputs import Tiles, TileView, cache_of
 from roadrisk.learning.facts.choosing import TEXT_DTYPES
 from roadrisk.learning.labels.label import DEFAULT
-from roadrisk.learning.pictures.sources import CachedPictures, MosaicPictures, Pixels, TileReader, resized
+from roadrisk.learning.pictures.sources import CachedPictures, MosaicPictures, TileReader, resized
 from roadrisk.mosaic.reader import MosaicReader
 
 

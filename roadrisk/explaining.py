@@ -39,7 +39,7 @@ from roadrisk.progress import Progress, silent
 from roadrisk.reporting.explained import explained_page
 from roadrisk.reporting.pictures import place_pictures
 from roadrisk.reporting.words import amount
-from roadrisk.scorable import called_as, check_fit, feeds_of, predicted_of, scored_examples
+from roadrisk.scorable import called_as, check_apart, check_fit, feeds_of, predicted_of, scored_examples
 
 ALIKE = 1000  # names that are looked at letter by letter
 TOLD = {
@@ -92,6 +92,7 @@ def explain(
     """
     if out is not None:
         _check_out(out)
+        check_apart([out], [data, model, *training])
     trained = read_model(model)
     here = _place(trained, data, model)
     row = _row_of(trained, here, tile, data, model)

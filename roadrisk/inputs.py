@@ -21,15 +21,10 @@ from roadrisk.errors import DatasetError, SourceError
 from roadrisk.files import digest_of, sha256_of
 from roadrisk.grid import FloatArray, IntArray, LngLatBbox
 from roadrisk.gridding import grid_of_shape
+from roadrisk.imagery.picture_files import file_inside, picture_of
 from roadrisk.imagery.sheets import Stretch
 from roadrisk.learning.facts.choosing import table_column
-from roadrisk.learning.pictures.sources import (
-    CachedPictures,
-    FilePictures,
-    MosaicPictures,
-    file_inside,
-    picture_of,
-)
+from roadrisk.learning.pictures.sources import CachedPictures, FilePictures, MosaicPictures
 from roadrisk.maps.places import GivenShapes, GridTiles, Places, given_points
 from roadrisk.sources.tables import checked_names
 

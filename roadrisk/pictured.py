@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import rasterio
 from numpy.typing import NDArray
 
 from roadrisk.dataset import Dataset
-from roadrisk.inputs import Tiles
-from roadrisk.learning.pictures.sources import file_inside, picture_of
+from roadrisk.grid import IntArray
+from roadrisk.imagery.picture_files import file_inside, picture_of
 from roadrisk.maps.pictures import Overview, TilePictures
 from roadrisk.mosaic.overview import overview_path
 from roadrisk.mosaic.reader import MosaicReader
+
+if TYPE_CHECKING:  # its module loads what models learn with, which pictures do not need
+    from roadrisk.inputs import Tiles
 
 NAMELESS = "picture"  # the one view of a table
 
@@ -28,13 +33,16 @@ class DatasetPictures:
     ----------
     views : those that are shown.
     readers : one for each.
-    places : row and column by `tile_id`.
+    names : of N tiles.
+    rows, cols : (N,) where each lies.
     """
 
     dataset: Dataset
     views: tuple[str, ...]
     readers: Mapping[str, MosaicReader]
-    places: Mapping[str, tuple[int, int]]
+    names: pd.Series[str]
+    rows: IntArray
+    cols: IntArray
 
     def overview(self) -> Overview | None:
         """Of the first view."""
@@ -44,9 +52,11 @@ class DatasetPictures:
 
     def picture(self, tile_id: str, view: str) -> NDArray[np.uint8] | None:
         """(4, H, W) red, green, blue and opacity of a tile; None where it has none."""
-        if tile_id not in self.places or view not in self.readers:
+        # looked for one by one: a table of a million names would take more memory than all the rest
+        found = np.flatnonzero((self.names == tile_id).to_numpy(dtype=bool))
+        if not len(found) or view not in self.readers:
             return None
-        row, col = self.places[tile_id]
+        row, col = int(self.rows[found[0]]), int(self.cols[found[0]])
         seen = self.readers[view].valid(row, col)
         if not seen.any():
             return None
@@ -98,7 +108,8 @@ def dataset_pictures(dataset: Dataset, first: Sequence[str] = ()) -> TilePicture
     views = tuple(dict.fromkeys([*first, *(view.name for view in dataset.views)]))
     if not views:
         return None
-    frame = dataset.tiles()
-    rows, cols = frame["row"].tolist(), frame["col"].tolist()
-    places = dict(zip(frame["tile_id"], zip(rows, cols, strict=True), strict=True))
-    return DatasetPictures(dataset, views, {view: dataset.reader(view) for view in views}, places)
+    frame = replace(dataset, columns=()).tiles()
+    readers = {view: dataset.reader(view) for view in views}
+    return DatasetPictures(
+        dataset, views, readers, frame["tile_id"], frame["row"].to_numpy(), frame["col"].to_numpy()
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from os.path import realpath
 from pathlib import Path
 
 import pandas as pd
 import torch
 
 from roadrisk.columns import Column
-from roadrisk.errors import ModelError
+from roadrisk.errors import LayerError, ModelError
 from roadrisk.gathering import examples_of
 from roadrisk.grid import FloatArray
 from roadrisk.inputs import Tiles
@@ -30,6 +31,27 @@ def called_as(tiles: Tiles, names: Sequence[str]) -> Tiles:
     if len(names) == len(tiles.views) == 1 and "" in (names[0], tiles.views[0].name):
         return replace(tiles, views=(replace(tiles.views[0], name=names[0]),))
     return tiles
+
+
+def check_apart(outs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Nothing, if no file that is written would replace what is read, by whatever link it is named.
+
+    Parameters
+    ----------
+    inputs : files and folders that are read.
+
+    Raises
+    ------
+    LayerError : a file that is one of `inputs` or lies in one.
+    """
+    for out in outs:
+        for given in inputs:
+            # unlike Path.resolve, a loop of links is no error here
+            written, read = Path(realpath(out)), Path(realpath(given))
+            if written == read:
+                raise LayerError(f"{out} is what is read; give the file to write another name")
+            if read in written.parents:
+                raise LayerError(f"{out} lies in {given}, which is read; write it beside that folder")
 
 
 def check_fit(model: Model, tiles: Tiles, path: Path) -> None:

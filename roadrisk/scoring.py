@@ -33,7 +33,15 @@ from roadrisk.maps.sheets import write_sheets
 from roadrisk.metros import with_absent_classes
 from roadrisk.pictured import pictures_of
 from roadrisk.progress import Progress, silent
-from roadrisk.scorable import called_as, check_fit, feeds_of, own_rows, predicted_of, scored_examples
+from roadrisk.scorable import (
+    called_as,
+    check_apart,
+    check_fit,
+    feeds_of,
+    own_rows,
+    predicted_of,
+    scored_examples,
+)
 from roadrisk.scored_fields import facts_asked, score_fields
 
 LEVEL = "out of fold the model orders tiles no better than chance: all have the same risk, ranks mean nothing"
@@ -129,10 +137,11 @@ def score(
     RoadriskError : one line that says what is wrong, where, and what to do.
     """
     asked = settings or ScoreSettings()
+    tops = top_paths(outs, asked.top)
+    check_apart([*outs, *tops], [data, model, *([asked.roads] if asked.roads else [])])
     trained = read_model(model)
     names = [view.view for view in trained.architecture.views]
     tiles = called_as(tiles_at(data, [name or "aerial" for name in names]), names)
-    tops = top_paths(outs, asked.top)
     lying = tiles.places if asked.by == "tile" else GivenShapes(np.array([]), "EPSG:4326")
     check_outs([*outs, *tops], lying, asked.crs)
     box = checked_bbox(asked.bbox) if asked.bbox is not None else None
@@ -145,6 +154,7 @@ def score(
         notes += tuple(said)
     if box is not None:
         shown = within(shown, box, f"scored {asked.by} of {data}")
+        notes += (f"{len(shown):,} of the {asked.by}s have their middle in --bbox and are written",)
     files = map_files(shown, outs, asked.crs)
     if tops:
         files += _top_files(riskiest(shown, asked.top), tops, asked.crs)

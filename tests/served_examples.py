@@ -5,14 +5,22 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from scored_examples import ABOUT, HOSTILE, scored_at
 
 from roadrisk.dataset import Dataset
+from roadrisk.map_site import site_at
 from roadrisk.maps.layer import Layer
+from roadrisk.maps.layers import write_layers
 from roadrisk.maps.places import GridTiles
+from roadrisk.maps.reading import layer_at
+from roadrisk.maps.served.answers import Site
 from roadrisk.maps.served.server import MapServer
 
 
@@ -42,6 +50,29 @@ class Served:
         with socket.create_connection(("127.0.0.1", self.server.port), timeout=60) as connection:
             connection.sendall(sent)
             return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+@contextmanager
+def serving(site: Site) -> Iterator[MapServer]:
+    """A server that answers for a site."""
+    with MapServer(0) as server:
+        threading.Thread(target=server.serve, args=(site,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@contextmanager
+def served_beside(dataset: Dataset, layer: Path) -> Iterator[Served]:
+    """A scored layer and the dataset itself, with the dataset's pictures."""
+    with serving(site_at([layer, dataset.path], dataset.path, print)) as server:
+        yield Served(server, dataset, layer_at(layer))
+
+
+def scored_file(dataset: Dataset, folder: Path) -> Path:
+    """All tiles of a dataset, scored, with a hostile title."""
+    path = folder / "risk.parquet"
+    write_layers(scored_tiles_of(dataset), [path])
+    return path
 
 
 def scored_tiles_of(dataset: Dataset) -> Layer:

@@ -227,7 +227,7 @@ def test_the_order_of_rows_changes_no_change() -> None:
 def test_words_say_what_changed_and_what_its_ends_are() -> None:
     a, b = _scored([0, 1], [0.1, 0.2], 0.05), _scored([0, 1], [0.2, 0.3], 0.05, LATER)
     made = _change(a, b)
-    assert made.name == "change"
+    assert (made.name, made.ranked) == ("change", 2)
     assert made.legend == CHANGE_LEGEND
     assert made.about.model == "0123456789abcdef to fedcba9876543210"
     assert made.about.windows == {
@@ -338,7 +338,7 @@ def test_one_model_is_said_to_be_one() -> None:
         change_notes(a, a)[0] == "A and B are of one model (0123456789abcdef): the change is of inputs alone"
     )
     same = replace(a, about=replace(ABOUT, data="d1"))
-    assert change_notes(same, same)[0].endswith("the change is of the same data: no change is to be expected")
+    assert change_notes(same, same)[0].endswith("and of the same data: no change is to be expected")
     other = replace(a, about=replace(ABOUT, model="other"))
     assert change_notes(a, other)[0] == (
         "A is of model 0123456789abcdef, B of other, and both tell of the same label window: the change is "

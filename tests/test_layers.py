@@ -16,12 +16,14 @@ import pyarrow.parquet
 import pyogrio
 import pyogrio.raw
 import pytest
+import rasterio
 import shapely
 from pyproj import Transformer
 from scipy import stats
 from scored_examples import ABOUT, FACTS, GRID, Pictured, fields, scored_at, scored_grid
 from task_examples import COUNT, ORIGIN, SAID, THREE, VALUE, predicted_at, scored_by
 
+from roadrisk.columns import Column
 from roadrisk.errors import LayerError
 from roadrisk.files import TEMPORARY
 from roadrisk.grid import LngLatBbox
@@ -592,3 +594,36 @@ def test_a_model_without_unit_and_window_still_says_what_was_observed() -> None:
     column, values = observed_field(VALUE, old, np.array([2.0, np.nan]))
     assert (column.name, column.unit, column.window) == ("observed", "", None)
     assert values.isna().tolist() == [False, True]
+
+
+def test_some_of_a_layer_keep_their_standing_and_tell_of_how_many(tmp_path: Path) -> None:
+    every = scored_grid()
+    scored = int(every.table["risk"].notna().sum())
+    some = every.taken(np.arange(0, len(every), 3))
+    for column in ("rank", "percentile", "band"):
+        pd.testing.assert_series_equal(
+            some.table[column], every.table[column].iloc[::3].reset_index(drop=True)
+        )
+    assert some.table["risk"].notna().sum() < some.ranked == every.ranked == scored
+    write_layers(some, [tmp_path / "a.geojson", tmp_path / "a.tif"])
+    told = _geojson(tmp_path / "a.geojson")["roadrisk"]
+    assert (told["name"], told["ranked"]) == ("risk", scored)
+    with rasterio.open(tmp_path / "a.tif") as raster:
+        assert json.loads(raster.tags()["ROADRISK"])["ranked"] == scored
+        lowest = json.loads(raster.tags()["RISK_AT_PERCENT"])
+    # of the tiles that are here, at the per cent that they have among all
+    percent = np.ceil(some.table["percentile"])
+    assert lowest == {f"{at:.0f}": risk for at, risk in some.table["risk"].groupby(percent).min().items()}
+
+
+def test_aliases_keep_the_words_that_units_are_made_of() -> None:
+    said = {
+        "road_junctions_3": ("junctions", "Road junctions 3"),
+        "road_dead_ends": ("dead ends", "Road (dead ends)"),
+        "road_oneway_share": ("share", "Road oneway (share)"),
+        "road_m_primary": ("m", "Road primary (m)"),
+        "m": ("m", "M (m)"),
+        "eb_low": ("events", "EB low (events)"),
+    }
+    columns = [Column(name, "float64", unit, "info", "none", "") for name, (unit, _) in said.items()]
+    assert field_aliases(columns) == {name: alias for name, (_, alias) in said.items()}

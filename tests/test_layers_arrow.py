@@ -28,13 +28,14 @@ from scored_examples import ABOUT, FACTS, GRID, scored_at, scored_grid
 from roadrisk.columns import Column
 from roadrisk.errors import LayerError
 from roadrisk.geometry.columns import boxes_as_wkb
-from roadrisk.maps.arrow import record_batches, schema_of, shapes_of
+from roadrisk.maps.arrow import record_batches, schema_of
 from roadrisk.maps.fields import field_aliases, field_description
 from roadrisk.maps.formats.flatgeobuf import write_flatgeobuf
 from roadrisk.maps.formats.geopackage import write_geopackage
 from roadrisk.maps.formats.geoparquet import write_geoparquet
 from roadrisk.maps.layer import Layer
 from roadrisk.maps.places import GivenShapes, GridTiles, Moved, given_points
+from roadrisk.maps.shape_types import shapes_of
 from roadrisk.maps.styles.qml import qml
 from roadrisk.maps.styles.sld import sld
 

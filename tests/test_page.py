@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import re
+import zlib
 from dataclasses import replace
 from hashlib import sha256
 from html.parser import HTMLParser
@@ -33,6 +34,7 @@ from roadrisk.maps.page.document import json_in_html
 from roadrisk.maps.page.tile_pictures import riskiest_pictures
 from roadrisk.maps.page.underlay import mercator_picture, picture_url
 from roadrisk.maps.places import given_points
+from roadrisk.maps.styles.maplibre import style_layers
 from roadrisk.maps.vector_tiles import vector_tiles
 
 json_values = st.recursive(
@@ -178,6 +180,10 @@ def test_the_page_is_told_what_the_layer_is() -> None:
     }
     assert config["absent"] == int(scored.table["band"].isna().sum())
     assert config["count"] == len(scored) == config["ranked"] + config["absent"]
+    some = scored.taken(np.arange(10))
+    told = layer_config(some, vector_tiles(some))
+    assert told["ranked_in_all"] == config["ranked_in_all"] == config["ranked"] > told["ranked"]
+    assert config["style"] == style_layers(RISK_LEGEND, ["Polygon"], config["zooms"][1])
     road = next(field for field in config["fields"] if field["name"] == "road_m")
     assert road == {
         "name": "road_m",
@@ -240,7 +246,9 @@ def test_the_order_is_by_rank_with_ties_as_the_rows_stand() -> None:
     tied = replace(scored, table=scored.table.assign(rank=ranks))
     order = rows_in_order(tied).tolist()
     expected = ranks.dropna().astype(int).sort_values(kind="stable").index.tolist()
-    assert order == expected == json.loads(_unpacked(_texts(page([tied]))["order-0"]))
+    held = json.loads(_unpacked(_texts(page([tied]))["order-0"]))
+    assert order == expected == held["rows"]
+    assert held["ranks"] == tied.table["rank"][expected].tolist()
 
 
 def test_without_ranks_the_classes_and_the_listed_field_say_the_order() -> None:
@@ -387,7 +395,9 @@ class Noisy(Pictured):
         plain = super().picture(tile_id, view)
         if plain is None:
             return None
-        rough = np.random.default_rng(len(view)).integers(0, 256, plain.shape, dtype=np.uint8)
+        rough = np.random.default_rng(zlib.crc32(f"{view} {tile_id}".encode())).integers(
+            0, 256, plain.shape, dtype=np.uint8
+        )
         rough[3] = 255
         return rough
 
@@ -405,11 +415,16 @@ def test_the_page_holds_the_pictures_of_the_riskiest() -> None:
     ids = scored.table["tile_id"]
     seen = [row for row in rows_in_order(scored).tolist() if pictures.picture(ids[row], "aerial") is not None]
     assert config["pictured"] == len(seen) > 0
-    held = sorted(id for id in texts if id.startswith("picture-"))
-    assert held == sorted(f"picture-0-{row}-{view}" for row in seen for view in (0, 1))
+    assert list(config["pictures"]) == [str(row) for row in seen]
+    # the mask is the same in all tiles, and stands there once
+    assert len({numbers[1] for numbers in config["pictures"].values()}) == 1
+    assert {f"picture-{n}" for numbers in config["pictures"].values() for n in numbers} == {
+        id for id in texts if id.startswith("picture-")
+    }
     row = seen[0]
+    number = config["pictures"][str(row)][0]
     picture = cv2.imdecode(
-        np.frombuffer(base64.b64decode(texts[f"picture-0-{row}-0"]), np.uint8), cv2.IMREAD_COLOR
+        np.frombuffer(base64.b64decode(texts[f"picture-{number}"]), np.uint8), cv2.IMREAD_COLOR
     )
     assert picture.shape == (256, 256, 3)
     assert abs(int(picture[99, 99, 2]) - int(pictures.picture(ids[row], "aerial")[0, 0, 0])) < 8
@@ -417,18 +432,31 @@ def test_the_page_holds_the_pictures_of_the_riskiest() -> None:
 
 def test_pictures_give_way_until_they_fit_and_the_riskiest_keep_theirs() -> None:
     scored = _noisy()
-    whole = riskiest_pictures(scored, 10_000_000)
-    sizes = {}
+    whole = riskiest_pictures([scored], 10_000_000)
+    sizes, held = {}, {}
     for limit in (10_000_000, 300_000, 100_000, 20_000, 100):
-        made = riskiest_pictures(scored, limit)
-        sizes[limit] = sum(map(len, made.texts.values()))
+        made = riskiest_pictures([scored], limit)
+        sizes[limit] = sum(map(len, made.texts))
         assert sizes[limit] <= limit
-        rows = list(dict.fromkeys(row for row, _ in whole.texts))[: made.tiles]
-        assert {row for row, _ in made.texts} == set(rows)  # the first in rank
-    assert riskiest_pictures(scored, 100).tiles == 0
-    assert 0 < riskiest_pictures(scored, 20_000).tiles < whole.tiles
-    assert riskiest_pictures(scored, 300_000).tiles == whole.tiles
+        assert list(made.held[0]) == list(whole.held[0])[: len(made.held[0])]  # the first in rank
+        held[limit] = len(made.held[0])
+    assert held[100] == 0 < held[20_000] < held[300_000] == held[10_000_000]
     assert sizes[300_000] < sizes[10_000_000]
+
+
+def test_layers_of_one_region_share_their_pictures() -> None:
+    scored = _noisy()
+    turned = scored.taken(np.arange(len(scored))[::-1])
+    alone, three = (
+        riskiest_pictures([scored], 10_000_000),
+        riskiest_pictures([scored, turned, scored], 10_000_000),
+    )
+    assert sorted(three.texts) == sorted(alone.texts)
+    assert three.held[0] == three.held[2]
+    last = len(scored) - 1
+    assert {last - row: numbers for row, numbers in three.held[1].items()} == three.held[0]
+    config = _data(page([scored, turned]))["layers"]
+    assert config[0]["pictured"] == config[1]["pictured"] == len(alone.held[0])
 
 
 def test_the_page_stays_under_its_limit() -> None:

@@ -8,7 +8,8 @@ import pytest
 import rasterio
 
 from roadrisk.errors import SourceError
-from roadrisk.learning.pictures.sources import FilePictures, file_inside, picture_of, resized
+from roadrisk.imagery.picture_files import file_inside, picture_of
+from roadrisk.learning.pictures.sources import FilePictures, resized
 
 
 def test_shrinking_averages_and_enlarging_keeps_flat_colour() -> None:

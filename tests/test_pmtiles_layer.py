@@ -22,6 +22,7 @@ from roadrisk.grid import LngLatBbox
 from roadrisk.gridding import grid_of_cell
 from roadrisk.maps.formats.pmtiles import write_pmtiles
 from roadrisk.maps.layer import Layer
+from roadrisk.maps.layer_files import read_layer
 from roadrisk.maps.places import GivenShapes, GridTiles, given_points
 from roadrisk.maps.vector_tiles import vector_tiles
 
@@ -50,7 +51,7 @@ def test_gdal_finds_every_tile_with_all_its_fields(tmp_path: Path) -> None:
     grid = grid_of_cell(LngLatBbox(-71.15, 42.34, -71.10, 42.37), 250)
     layer = scored_grid(grid)
     found = pyogrio.read_dataframe(written(layer, tmp_path), CLIP="NO").drop_duplicates("mvt_id")
-    assert pyogrio.list_layers(tmp_path / "a.pmtiles").tolist() == [["risk", "Polygon"]]
+    assert pyogrio.list_layers(tmp_path / "a.pmtiles").tolist() == [["risk", "MultiPolygon"]]
     assert sorted(found["mvt_id"]) == list(range(len(layer)))
     table = layer.table.loc[found["mvt_id"]]
     for name in table:
@@ -79,6 +80,10 @@ def test_header_directory_and_metadata_are_those_of_the_layer(tmp_path: Path) ->
     assert set(content) == {(z, *at) for z in range(tiles.zooms[1] + 1) for at in tiles.addresses(z)}
     assert [zxy_to_tileid(*at) for at in content] == sorted(zxy_to_tileid(*at) for at in content)
     assert metadata["name"] == ABOUT.title
+    assert metadata["tilestats"] == {
+        "layerCount": 1,
+        "layers": [{"layer": "risk", "count": len(layer), "geometry": "Polygon"}],
+    }
     assert metadata["description"] == ABOUT.risk_meaning
     assert metadata["attribution"] == ABOUT.attribution
     (told,) = metadata["vector_layers"]
@@ -165,3 +170,18 @@ def test_the_header_of_a_grid_across_the_antimeridian_stays_in_the_world(tmp_pat
     header, _, content = archived(written(scored_grid(grid), tmp_path))
     assert header["max_lon_e7"] == 180 * 10_000_000
     assert {x == 0 for z, x, _ in content if z == header["max_zoom"]} == {True, False}
+
+
+def test_the_count_is_that_of_the_layer_whatever_tiles_hold(tmp_path: Path) -> None:
+    line = shapely.LineString([(-71.1, 42.3), (-71.0, 42.4)])
+    shapes = {
+        "Point": np.array([shapely.Point(-71.1, 42.3), None]),
+        "LineString": np.array([line, shapely.MultiLineString([line])]),
+        "Mixed": np.array([line, shapely.Point(-71.1, 42.3)]),
+    }
+    for kind, geometry in shapes.items():
+        layer = scored_at(GivenShapes(geometry, "EPSG:4326"), np.array(["a", "b"]))
+        found = read_layer(written(layer, tmp_path))
+        assert (found.features, found.geometry) == (2, kind)
+    empty = scored_grid().taken(np.array([], dtype=int))
+    assert read_layer(written(empty, tmp_path)).features == 0

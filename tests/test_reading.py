@@ -43,13 +43,15 @@ def _same(found: Layer, written: Layer) -> None:
     assert found.columns == written.columns
     assert found.about == written.about
     assert found.legend == written.legend
-    assert found.name == written.name
+    assert (found.name, found.ranked) == (written.name, written.ranked)
 
 
 @pytest.mark.parametrize("suffix", OURS)
 @pytest.mark.parametrize("grid", [GRID, grid_of_zoom(BOX, 14)], ids=["utm", "xyz"])
 def test_a_layer_is_read_back_as_it_was_written(tmp_path: Path, suffix: str, grid: Any) -> None:
-    written = scored_grid(grid, about=replace(ABOUT, title=HOSTILE))
+    every = scored_grid(grid, about=replace(ABOUT, title=HOSTILE))
+    written = replace(every.taken(np.arange(len(every) // 2)), name="top_40")
+    assert written.ranked == every.table["rank"].notna().sum() > written.table["rank"].notna().sum()
     write_layers(written, [tmp_path / f"a{suffix}"])
     found = layer_at(tmp_path / f"a{suffix}")
     if suffix == ".fgb":  # in the order of its index
@@ -114,6 +116,22 @@ def test_a_layer_older_than_legends_has_the_bands(tmp_path: Path) -> None:
     write_layers(scored_grid(), [path])
     _rewritten(path, lambda told: told.pop("legend"))
     assert layer_at(path).legend == RISK_LEGEND
+
+
+@pytest.mark.parametrize("name", ["../../a", "", "a b", "a\n", 7, None])
+def test_a_name_that_is_none_is_refused(tmp_path: Path, name: object) -> None:
+    path = tmp_path / "a.parquet"
+    write_layers(scored_grid(), [path])
+    _rewritten(path, lambda told: told.update(name=name))
+    assert _message(path).startswith("cannot be read as a layer (")
+
+
+def test_a_layer_older_than_names_is_called_risk(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write_layers(replace(scored_grid(), name="roads"), [path])
+    _rewritten(path, lambda told: [told.pop(word) for word in ("name", "ranked")])
+    found = layer_at(path)
+    assert (found.name, found.ranked) == ("risk", None)
 
 
 def test_a_field_that_was_added_later_is_kept(tmp_path: Path) -> None:

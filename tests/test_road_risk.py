@@ -238,6 +238,7 @@ def test_tiles_that_are_not_shown_leave_their_roads_out(dataset: Dataset) -> Non
     assert 0 < len(made) < every
     assert told[0].endswith(f"; {every - len(made):,} others cross no tile and are left out")
     assert not made.table["risk"].isna().all()
+    assert made.ranked == made.table["rank"].notna().sum()
 
 
 def test_roads_are_written_as_lines(dataset: Dataset, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from roadrisk.maps.fields import field_aliases
 from roadrisk.maps.layer import Layer
 from roadrisk.maps.legend import ABSENT_COLOUR, Legend, Shade
 from roadrisk.maps.places import GivenShapes, given_points
-from roadrisk.maps.styles import maplibre
 from roadrisk.maps.styles.drawing import geometry_of, rgb
+from roadrisk.maps.styles.maplibre import style_layers
 from roadrisk.maps.styles.pixels import colour_table, pixel_ranges
 from roadrisk.maps.styles.qml import qml
 from roadrisk.maps.styles.sld import sld
@@ -79,10 +79,19 @@ def sld_colours(layer: Layer) -> dict[str, str]:
 
 
 def maplibre_colours(legend: Legend, geometry: str) -> dict[str, str]:
-    drawn = maplibre.layers(legend, geometry, "tiles", "risk", legend.field)[-1]
-    kind = {"Polygon": "fill", "LineString": "line", "Point": "circle"}[geometry]
-    _, _, *pairs, otherwise = drawn["paint"][f"{kind}-color"]
-    return {**dict(zip(pairs[::2], pairs[1::2], strict=True)), legend.absent: otherwise}
+    by_id = {layer["id"]: layer["paint"] for layer in style_layers(legend, [geometry], 12)}
+    name, key = {
+        "Polygon": ("areas", "fill"),
+        "LineString": ("lines", "line"),
+        "Point": ("points", "circle"),
+    }[geometry]
+    colour = by_id[name][f"{key}-color"]
+    if colour[0] == "case":  # hollow, with an edge of its colour, where there is no class
+        *_, otherwise = by_id[name]["circle-stroke-color"]
+        colour = [*colour[2][:-1], otherwise]
+    _, _, *pairs, otherwise = colour
+    assert pairs[::2] == list(range(len(legend.shades)))
+    return {**dict(zip(legend.values, pairs[1::2], strict=True)), legend.absent: otherwise}
 
 
 def raster_colours(legend: Legend) -> dict[str, str]:
@@ -105,31 +114,29 @@ def test_every_style_has_the_colours_of_the_legend(legend: Legend, geometry: str
     assert raster_colours(legend) == expected
 
 
-def test_maplibre_chooses_by_place_in_the_legend_or_by_text() -> None:
-    absent, classes = maplibre.layers(RISK_LEGEND, "Polygon", "tiles", "risk")
-    assert classes["filter"] == ["in", ["get", "class"], ["literal", [0, 1, 2, 3, 4]]]
-    assert classes["paint"]["fill-color"][1:4] == [["get", "class"], 0, "#7a0b2e"]
-    assert classes["layout"] == {
-        "fill-sort-key": ["match", ["get", "class"], 0, 5, 1, 4, 2, 3, 3, 2, 4, 1, 0]
-    }
-    assert absent["filter"] == ["!", classes["filter"]]
-    assert absent["paint"] == {"fill-pattern": maplibre.HATCH}
-    _, named = maplibre.layers(RISK_LEGEND, "Polygon", "tiles", "risk", "band")
-    assert named["filter"] == ["in", ["get", "band"], ["literal", list(RISK_LEGEND.values)]]
-    assert [(d["id"], d["source"], d["source-layer"]) for d in (absent, classes)] == [
-        ("tiles-absent", "tiles", "risk"),
-        ("tiles-classes", "tiles", "risk"),
-    ]
+@pytest.mark.parametrize("geometry", LAYERS)
+def test_on_a_page_what_is_not_known_looks_like_no_class(geometry: str) -> None:
+    drawn = {layer["id"]: layer for layer in style_layers(RISK_LEGEND, [geometry], 12)}
+    scored, absent = [">=", ["get", "class"], 0], ["<", ["get", "class"], 0]
+    only = {name: layer["filter"][2:] for name, layer in drawn.items()}
+    if geometry == "Point":
+        assert drawn["points"]["paint"]["circle-color"][3] == "#00000000"
+        assert only == {"points": []}
+    elif geometry == "LineString":
+        assert [name for name, layer in drawn.items() if "line-dasharray" in layer["paint"]] == [
+            "absent-lines"
+        ]
+        assert only == {"absent-lines": [absent], "casing": [scored], "lines": [scored]}
+    else:
+        assert [name for name, layer in drawn.items() if "fill-pattern" in layer["paint"]] == ["absent-areas"]
+        assert only == {"areas": [scored], "edges": [scored], "absent-areas": [absent]}
+    assert {layer["filter"][1][2] for layer in drawn.values()} == {geometry}
 
 
-def test_the_hatching_repeats_without_a_seam() -> None:
-    opaque = maplibre.hatch()[..., 3] == 255
-    assert 0 < opaque.mean() < 0.5
-    assert (maplibre.hatch()[..., :3] == rgb(ABSENT_COLOUR)).all()
-    twice = np.tile(opaque, (2, 2))
-    for row, col in ((0, 1), (5, 3)):
-        assert (twice[row : row + 8, col : col + 8] == np.roll(opaque, (-row, -col), (0, 1))).all()
-        assert twice[row + 1, col] == twice[row, col + 1]  # lines go up to the right, over the edges too
+def test_a_page_of_several_kinds_draws_each_by_its_own_layers() -> None:
+    drawn = style_layers(RISK_LEGEND, ["Polygon", "Point"], 12)
+    assert [layer["id"] for layer in drawn] == ["areas", "edges", "absent-areas", "points"]
+    assert [layer["id"] for layer in drawn if layer.get("metadata") == {"fades": True}] == ["areas", "points"]
 
 
 def test_lines_are_wider_the_riskier_and_lie_over_those_below() -> None:
@@ -169,9 +176,9 @@ def test_what_is_text_stays_text() -> None:
     assert f'{HOSTILE}"' in [e.text for e in described.iter(f"{OGC}Literal")]
 
 
-def test_geometry_is_that_of_the_first_feature_that_lies_somewhere() -> None:
+def test_a_style_is_for_the_one_kind_or_for_that_which_fills_a_map_most() -> None:
     assert geometry_of(given(None, shapely.Point(), shapely.MultiLineString([LINE.coords]))) == "LineString"
-    assert geometry_of(given(shapely.MultiPolygon([SQUARE]))) == "Polygon"
+    assert geometry_of(given(shapely.Point(1, 1), LINE, shapely.MultiPolygon([SQUARE]))) == "Polygon"
     assert geometry_of(scored_grid()) == "Polygon"
 
 

@@ -1,22 +1,17 @@
-"""`roadrisk view`: what it is given, what it answers, how it ends."""
+"""`roadrisk view`: what it is given and what it answers."""
 
 from __future__ import annotations
 
 import gzip
-import http.client
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
+import geopandas
 import mercantile
 import numpy as np
 import pandas as pd
@@ -24,11 +19,12 @@ import pytest
 import shapely
 from metro_examples import changed
 from scored_examples import HOSTILE, scored_at
-from served_examples import Served, scored_tiles_of
+from served_examples import Served, scored_file, served_beside, serving
 
 from roadrisk.dataset import Dataset
 from roadrisk.errors import DatasetError, LayerError, UsageError
 from roadrisk.grid import Grid
+from roadrisk.map_site import site_at
 from roadrisk.maps.layers import write_layers
 from roadrisk.maps.places import GivenShapes, GridTiles
 from roadrisk.maps.reading import layer_at
@@ -36,26 +32,18 @@ from roadrisk.maps.served.answers import site_of
 from roadrisk.maps.served.layers import served_layer
 from roadrisk.maps.served.server import MapServer
 from roadrisk.maps.vector_tiles import vector_tiles
-from roadrisk.serving import site_at, view
-
-VIEW = "import sys, pathlib; from roadrisk.serving import view; view([pathlib.Path(sys.argv[1])], open_browser=False)"
+from roadrisk.serving import view
 
 
 @pytest.fixture(scope="module")
 def layer_path(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("layers") / "risk.parquet"
-    write_layers(scored_tiles_of(dataset), [path])
-    return path
+    return scored_file(dataset, tmp_path_factory.mktemp("layers"))
 
 
 @pytest.fixture(scope="module")
 def served(dataset: Dataset, layer_path: Path) -> Iterator[Served]:
-    """A scored layer and the dataset itself, with the dataset's pictures."""
-    with MapServer(0) as server:
-        site = site_at([layer_path, dataset.path], dataset.path)
-        threading.Thread(target=server.serve, args=(site,), daemon=True).start()
-        yield Served(server, dataset, layer_at(layer_path))
-        server.shutdown()
+    with served_beside(dataset, layer_path) as there:
+        yield there
 
 
 # ---- answers
@@ -144,6 +132,40 @@ def test_a_layer_without_ranks_or_squares_is_asked_the_same_way() -> None:
     assert there.find("1, 1") == {"point": [1.0, 1.0], "row": None}  # in the hole
 
 
+def test_lines_and_points_are_found_from_beside_them() -> None:
+    shapes = [
+        shapely.LineString([(0, 0), (1, 0)]),
+        shapely.Point(0.5, 0.002),
+        shapely.box(0.5, 0.0031, 0.6, 1),
+    ]
+    for crs in ("EPSG:4326", "EPSG:3857"):
+        placed = geopandas.GeoSeries(shapes, crs="EPSG:4326").to_crs(crs).to_numpy()
+        there = served_layer(scored_at(GivenShapes(placed, crs), np.array(["line", "point", "area"])))
+        for place, row in (
+            ((0.3, 0.0008), 0),  # 89 m
+            ((0.3, -0.0008), 0),
+            ((0.3, 0.001), None),  # 111 m
+            ((0.5, 0.0012), 1),  # nearer to the point
+            ((0.55, 0.003), None),  # 11 m from the area, which is not there
+            ((0.55, 0.0032), 2),
+            ((1.0005, 0.0), 0),
+        ):
+            assert there.find(f"{place[0]}, {place[1]}") == {"point": [*place], "row": row}
+        assert there.find("-0.0015, 0.5") == {"row": None}  # 167 m outside all
+
+
+def test_a_part_of_a_layer_is_asked_by_the_ranks_among_all(served: Served) -> None:
+    rank = served.layer.table["rank"]
+    part = served_layer(served.layer.taken(np.flatnonzero(rank.between(20, 40).fillna(value=False))))
+    row = part.find("30")["row"]
+    assert part.layer.table["rank"][row] == 30
+    assert part.row(row)["place"] == 10
+    assert part.top(10, 1)[0]["row"] == row
+    assert part.find("19") == {"row": None}
+    unranked = int(np.flatnonzero(rank.isna())[0])
+    assert served.json(f"/layers/0/rows/{unranked}.json")["place"] is None
+
+
 def test_vector_tiles_are_the_layers_own(served: Served) -> None:
     own = vector_tiles(served.layer)
     zoom = own.zooms[1]
@@ -212,20 +234,18 @@ def test_the_underlay_is_the_mosaic_where_it_lies(served: Served) -> None:
 
 def test_a_layer_without_pictures_has_none(layer_path: Path) -> None:
     site = site_of([served_layer(layer_at(layer_path))], None)
-    with MapServer(0) as server:
-        threading.Thread(target=server.serve, args=(site,), daemon=True).start()
+    with serving(site) as server:
         there = Served(server, None, None)  # type: ignore[arg-type]
         assert there.asked("/pictures/aerial/0?layer=0").status == 404
         assert there.asked("/underlay/0/0/0.webp").status == 204
         assert there.json("/layers/0/rows/0.json")["pictures"] == []
-        server.shutdown()
 
 
 # ---- what it is given
 
 
 def test_a_dataset_shows_what_was_observed(dataset: Dataset) -> None:
-    (there,) = site_at([dataset.path], None).layers
+    (there,) = site_at([dataset.path], None, print).layers
     table, frame = there.layer.table, dataset.tiles()
     measure = dataset.manifest["label"]["measure"]
     eligible = frame["eligible"].to_numpy()
@@ -277,45 +297,7 @@ def test_a_dataset_of_another_region_is_refused(dataset: Dataset, tmp_path: Path
     path = tmp_path / "a.gpkg"
     write_layers(scored_at(GridTiles(away, rows, cols), names.tile_ids(rows, cols)), [path])
     with pytest.raises(DatasetError) as caught:
-        site_at([path], dataset.path)
+        site_at([path], dataset.path, print)
     assert str(caught.value) == (
         f"the tiles of {path} are not those of {dataset.path}; give the dataset that it was scored from"
     )
-
-
-# ---- the command
-
-
-def _started(path: Path) -> tuple[subprocess.Popen[str], str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", VIEW, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    return process, process.stdout.readline().strip()
-
-
-def test_ctrl_c_ends_it_well(layer_path: Path) -> None:
-    process, address = _started(layer_path)
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
-    connection = http.client.HTTPConnection(address[7:-1], timeout=60)
-    connection.request("GET", "/")
-    assert connection.getresponse().status == 200
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (0, "")
-    assert err == "roadrisk: stopped; the page shows nothing more\n"
-
-
-def test_no_browser_is_told_with_the_address(layer_path: Path) -> None:
-    quiet = {**os.environ, "BROWSER": "no-such-browser-at-all", "PATH": "/nowhere", "DISPLAY": ""}
-    process = subprocess.Popen(
-        [sys.executable, "-c", VIEW.replace(", open_browser=False", ""), str(layer_path)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=quiet,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stderr is not None
-    address = process.stdout.readline().strip()
-    assert process.stderr.readline() == f"roadrisk: no browser could be opened; open {address} yourself\n"
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode == 0

@@ -14,10 +14,10 @@ import pytest
 from scored_examples import ABOUT, HOSTILE, scored_at
 
 from roadrisk.dataset import Dataset
+from roadrisk.map_site import site_at
 from roadrisk.maps.layers import write_layers
 from roadrisk.maps.places import GridTiles
 from roadrisk.maps.served.server import MapServer
-from roadrisk.serving import site_at
 
 pytestmark = pytest.mark.skipif(
     chromium.EXECUTABLE is None, reason="Chromium is absent: apt-get install chromium"
@@ -38,7 +38,7 @@ def server(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     path: Path = tmp_path_factory.mktemp("layers") / "risk.gpkg"
     write_layers(layer, [path])
     with MapServer(0) as listening:
-        site = site_at([path, dataset.path], dataset.path)
+        site = site_at([path, dataset.path], dataset.path, print)
         threading.Thread(target=listening.serve, args=(site,), daemon=True).start()
         yield listening
         listening.shutdown()

@@ -10,30 +10,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from served_examples import Served, scored_tiles_of
+from served_examples import Served, scored_file, served_beside, serving
 
 from roadrisk.dataset import Dataset
-from roadrisk.maps.layers import write_layers
-from roadrisk.maps.reading import layer_at
-from roadrisk.maps.served.server import MapServer
-from roadrisk.serving import site_at
+from roadrisk.map_site import site_at
 
 
 @pytest.fixture(scope="module")
 def layer_path(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("layers") / "risk.parquet"
-    write_layers(scored_tiles_of(dataset), [path])
-    return path
+    return scored_file(dataset, tmp_path_factory.mktemp("layers"))
 
 
 @pytest.fixture(scope="module")
 def served(dataset: Dataset, layer_path: Path) -> Iterator[Served]:
-    """A scored layer and the dataset itself, with the dataset's pictures."""
-    with MapServer(0) as server:
-        site = site_at([layer_path, dataset.path], dataset.path)
-        threading.Thread(target=server.serve, args=(site,), daemon=True).start()
-        yield Served(server, dataset, layer_at(layer_path))
-        server.shutdown()
+    with served_beside(dataset, layer_path) as there:
+        yield there
 
 
 ASKED_WRONGLY = [
@@ -213,17 +204,15 @@ def test_a_damaged_picture_is_one_line_for_both(
 ) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(dataset.path, broken)
-    site = site_at([layer_path], broken)
+    site = site_at([layer_path], broken, print)
     for part in (broken / "views" / "aerial").glob("*.tif"):
         part.write_bytes(b"no picture")
-    with MapServer(0) as server:
-        threading.Thread(target=server.serve, args=(site,), daemon=True).start()
+    with serving(site) as server:
         there = Served(server, dataset, None)  # type: ignore[arg-type]
         answer = there.asked("/pictures/aerial/0?layer=0")
         assert answer.status == 500
         assert answer.content == b"this could not be read; the terminal of `roadrisk view` says why\n"
         assert str(broken).encode() not in answer.content
-        server.shutdown()
     said = capfd.readouterr().err.strip()
     assert said.startswith("roadrisk: ")
     assert "\n" not in said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,58 +16,14 @@ from roadrisk.errors import LayerError
 from roadrisk.geometry.columns import GEOMETRY, boxes_as_wkb
 from roadrisk.maps.fields import field_aliases, field_description
 from roadrisk.maps.layer import Layer
-from roadrisk.maps.places import GridTiles, Moved, Places
+from roadrisk.maps.places import GridTiles, Places
+from roadrisk.maps.shape_types import Shapes, type_name
 
-# by shapely's type id; a ring is written as the line that it is
-TYPES = ("Point", "LineString", "LineString", "Polygon", "MultiPoint", "MultiLineString", "MultiPolygon")
-ANY = "GeometryCollection"
 _MULTI: dict[str, Callable[..., NDArray[Any]]] = {
     "Point": shapely.multipoints,
     "LineString": shapely.multilinestrings,
     "Polygon": shapely.multipolygons,
 }
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """What the shapes of a layer are.
-
-    Parameters
-    ----------
-    types : GeoJSON's names of those that are written, sorted. A layer that has both `Polygon` and
-        `MultiPolygon` is written with the second alone, as GIS ask; so for lines and points.
-    nowhere : number of features without a shape, or with an empty one.
-    """
-
-    types: tuple[str, ...]
-    nowhere: int
-
-    @property
-    def type(self) -> str:
-        """The one type, or `Unknown`, as GDAL calls a layer of several or none."""
-        return self.types[0] if len(self.types) == 1 else "Unknown"
-
-    @property
-    def drawn_alike(self) -> bool:
-        """Whether they are all points, all lines or all areas, as one style can draw."""
-        kinds = {kind.removeprefix("Multi") for kind in self.types}
-        return len(kinds) == 1 and ANY not in kinds
-
-
-def shapes_of(layer: Layer) -> Shapes:
-    """What the shapes of `layer` are; a layer of tiles need not be looked through."""
-    places = layer.placed()
-    if _are_squares(places):
-        return Shapes(("Polygon",), nowhere=0)
-    found: set[str] = set()
-    nowhere = 0
-    for part in layer.parts():
-        shapes = _unmoved(part.placed())
-        here = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))
-        nowhere += int((~here).sum())
-        found.update(_type(kind) for kind in np.unique(shapely.get_type_id(shapes[here])))
-    mixed = {single for single in found if f"Multi{single}" in found}
-    return Shapes(tuple(sorted(found - mixed)), nowhere)
 
 
 def schema_of(layer: Layer) -> pa.Schema:
@@ -167,24 +122,7 @@ def _wkb(places: Places, shapes: Shapes) -> pa.Array:
 
 def _promoted(shapes: NDArray[Any], single: str, multi: Callable[..., NDArray[Any]]) -> NDArray[Any]:
     """The shapes, each of the type `single` as a collection of one."""
-    few = np.flatnonzero([_type(kind) == single for kind in shapely.get_type_id(shapes)])
+    few = np.flatnonzero([type_name(kind) == single for kind in shapely.get_type_id(shapes)])
     promoted = shapes.copy()
     promoted[few] = multi(shapes[few], indices=np.arange(len(few)))
     return promoted
-
-
-def _unmoved(places: Places) -> NDArray[Any]:
-    """The shapes where they cost least: their types are the same in every CRS."""
-    while isinstance(places, Moved):
-        places = places.places
-    return places.shapes(places.crs)
-
-
-def _are_squares(places: Places) -> bool:
-    while isinstance(places, Moved):
-        places = places.places
-    return isinstance(places, GridTiles)
-
-
-def _type(kind: int) -> str:
-    return TYPES[kind] if 0 <= kind < len(TYPES) else ANY

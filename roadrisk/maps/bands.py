@@ -40,6 +40,7 @@ BANDS = (
     Band("next 25 %", 60, "#fdc863"),
     Band("lowest 40 %", 100, "#fff3b8"),
 )
+_NAMES = np.array([band.name for band in BANDS], dtype=object)
 RISK_LEGEND = Legend("Risk", "band", tuple(Shade(band.name, band.colour) for band in BANDS))
 
 
@@ -59,8 +60,13 @@ class Ranking:
     band: pd.Series[Any]
 
 
-def ranked(risk: ArrayLike) -> Ranking:
+def ranked(risk: ArrayLike, sizes: NDArray[np.int64] | None = None) -> Ranking:
     """Ranks, percentiles and bands of (N,) risks, higher is riskier; NaN is not scored.
+
+    Parameters
+    ----------
+    sizes : (N,) by which a feature counts for percentiles and bands, above 0; 1 without them. A feature is in
+        the band in which its first part lies when all stand in order of risk.
 
     Examples
     --------
@@ -72,16 +78,20 @@ def ranked(risk: ArrayLike) -> Ranking:
     """
     values = np.asarray(risk, dtype=np.float64)
     scored = ~np.isnan(values)
-    count = int(scored.sum())
+    falling, place, alike = np.unique(-values[scored], return_inverse=True, return_counts=True)
+    size = alike
+    if sizes is not None:
+        size = np.zeros(len(falling), dtype=np.int64)
+        np.add.at(size, place, sizes[scored])
     rank = np.zeros(len(values), dtype=np.int64)
-    fall = -values[scored]
-    rank[scored] = np.searchsorted(np.sort(fall), fall, side="left") + 1
+    rank[scored] = (np.cumsum(alike) - alike)[place] + 1
+    # in whole numbers: a float would put the feature on a band's edge into either
+    before, total = (np.cumsum(size) - size)[place], int(size.sum())
     percentile = np.full(len(values), np.nan)
-    percentile[scored] = 100.0 * (count - rank[scored] + 1) / max(count, 1)
-    # in whole numbers: a float would put the tile on a band's edge into either
-    edges = np.array([band.upto_percent for band in BANDS]) * count
-    index = np.searchsorted(edges, (rank - 1) * 100, side="right")
-    names = [BANDS[i].name if known else None for i, known in zip(index, scored, strict=True)]
+    percentile[scored] = 100.0 * (total - before) / max(total, 1)
+    edges = np.array([band.upto_percent for band in BANDS]) * total
+    names = np.full(len(values), None, dtype=object)
+    names[scored] = _NAMES[np.searchsorted(edges, before * 100, side="right")]
     return Ranking(
         rank=pd.Series(rank, dtype="Int64").where(pd.Series(scored)),
         percentile=percentile,

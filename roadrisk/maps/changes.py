@@ -121,6 +121,7 @@ def change_layer(a: Layer, b: Layer, match: Matched) -> Layer:
         _about(a.about, b.about),
         name="change",
         legend=CHANGE_LEGEND,
+        ranked=sum(int(values.notna().sum()) for column, values in fields if column.name == "rank"),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from roadrisk.columns import Column
 
-ABBREVIATIONS = {"aadt": "AADT", "id": "ID"}
+ABBREVIATIONS = {"aadt": "AADT", "eb": "EB", "id": "ID"}
 # the period says it better
 WINDOW_WORDS = ("label", "past")
 
@@ -24,6 +24,9 @@ def field_aliases(columns: Sequence[Column]) -> dict[str, str]:
     >>> road = Column("road_m_primary", "float64", "m", "feature", "sum", "Length.")
     >>> field_aliases([crashes, road])
     {'crashes_label': 'Crashes 2024 (events)', 'road_m_primary': 'Road primary (m)'}
+    >>> counts = [("junctions", "road_junctions_3"), ("dead ends", "road_dead_ends"), ("events", "eb")]
+    >>> list(field_aliases([Column(name, "float64", u, "info", "sum", "") for u, name in counts]).values())
+    ['Road junctions 3', 'Road (dead ends)', 'EB (events)']
     """
     made = {column.name: _alias(column) for column in columns}
     often = Counter(made.values())
@@ -88,8 +91,19 @@ def window_lines(windows: Mapping[str, tuple[str, str]]) -> list[str]:
 
 def _alias(column: Column) -> str:
     words = [word for word in column.name.split("_") if word]
-    unsaid = {column.unit, *(WINDOW_WORDS if column.window else ())}
-    kept = [word for word in words if word not in unsaid] or words
-    text = " ".join(ABBREVIATIONS.get(word.lower(), word) for word in kept)
-    unit = f" ({column.unit})" if column.unit else ""
+    if column.window:
+        words = [word for word in words if word not in WINDOW_WORDS] or words
+    words, unit = _without_unit(words, column.unit)
+    text = " ".join(ABBREVIATIONS.get(word.lower(), word) for word in words)
     return " ".join([text[:1].upper() + text[1:], period(column.window)]).strip() + unit
+
+
+def _without_unit(words: list[str], unit: str) -> tuple[list[str], str]:
+    """The words of a name without a unit among them, and the unit to be said behind them, if any."""
+    said = unit.split()
+    behind = f" ({unit})" if unit else ""
+    if words[-len(said) :] == said and len(words) > len(said):
+        return words[: -len(said)], behind
+    if len(unit) == 1:  # a symbol is no word
+        return [word for word in words if word != unit] or words, behind
+    return words, "" if unit in words else behind

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute
+from numpy.typing import NDArray
 
 from roadrisk.columns import Column
 from roadrisk.errors import LayerError
@@ -62,6 +65,7 @@ class Layer:
     name : what a file that holds several calls it; ASCII letters and underscores.
     legend : the classes that it is coloured by.
     pictures : of the tiles, by their `tile_id`; None without any.
+    ranked : features that `rank` counts, more than are here when some were taken; None without ranks.
     """
 
     table: pd.DataFrame
@@ -71,6 +75,7 @@ class Layer:
     name: str = "risk"
     legend: Legend = RISK_LEGEND
     pictures: TilePictures | None = None
+    ranked: int | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -88,6 +93,24 @@ class Layer:
             )
         return self.places
 
+    def classes(self) -> NDArray[np.int16]:
+        """(N,) place of each feature's class among the legend's shades; -1 without a class.
+
+        Raises
+        ------
+        LayerError : a class that the legend lacks.
+        """
+        named = pa.array(self.table[self.legend.field], from_pandas=True).cast(pa.string())
+        index = pa.compute.index_in(named, pa.array(self.legend.values, pa.string()))
+        foreign = pa.compute.and_(named.is_valid(), index.is_null())
+        if pa.compute.any(foreign).as_py():
+            value = named.filter(foreign)[0].as_py()
+            raise LayerError(
+                f"{self.legend.field} holds {value!r}, which the legend lacks; "
+                f"use {', '.join(self.legend.values)}"
+            )
+        return np.asarray(index.fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int16)
+
     def taken(self, rows: IntArray) -> Layer:
         """These features in this order."""
         places = self.places.taken(rows) if self.places is not None else None
@@ -99,9 +122,11 @@ class Layer:
             yield self.taken(np.arange(first, min(first + features_at_once, len(self))))
 
     def as_json(self) -> dict[str, Any]:
-        """What a layer's metadata holds: the words about it, its legend and its columns."""
+        """What a layer's metadata holds: its name, the words about it, its legend and its columns."""
         return {
+            "name": self.name,
             **self.about.as_json(),
+            "ranked": self.ranked,
             "legend": self.legend.as_json(),
             "columns": fields_as_json(self.columns),
         }

@@ -28,6 +28,7 @@ from roadrisk.maps.lattices import tiles_of_squares
 from roadrisk.maps.layer import FEATURES_AT_ONCE, About, Layer
 from roadrisk.maps.places import WGS84, GivenShapes, Places
 from roadrisk.maps.scored import STANDING_COLUMNS, TILE_ID
+from roadrisk.maps.shape_types import TYPES
 from roadrisk.maps.told import told_words
 
 READ_SUFFIXES = (".parquet", ".gpkg", ".fgb", ".geojson", ".geojsonl")
@@ -39,7 +40,6 @@ INSTEAD = {
 }
 WRITTEN_BEFORE = "as of the file"  # what a file of somebody else's does not say
 HEAD_BYTES = 1 << 24  # more than the words of a layer take
-DRAWN = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon")
 UNREADABLE = (
     OSError,
     ValueError,
@@ -110,7 +110,6 @@ class _Stored:
     outlines: pa.ChunkedArray
     crs: str
     told: Any
-    name: str = "risk"
 
 
 def _parquet(path: Path) -> _Stored:
@@ -138,14 +137,11 @@ def _geojson(path: Path) -> _Stored:
     # files of this project have everything but the features in their first line
     with path.open("rb") as file:
         head = file.readline(HEAD_BYTES).rstrip()
-    told, name = None, "risk"
-    if head.endswith(b'"features": ['):
-        words = json.loads(head + b"]}")
-        told, name = words.get("roadrisk"), str(words.get("name", name))
-    return _by_gdal(path, told, name)
+    ours = head.endswith(b'"features": [')
+    return _by_gdal(path, json.loads(head + b"]}").get("roadrisk") if ours else None)
 
 
-def _by_gdal(path: Path, told: Any = None, name: str = "risk") -> _Stored:
+def _by_gdal(path: Path, told: Any = None) -> _Stored:
     own = path.suffix.lower() == ".gpkg"  # the one form with names of layers that are its maker's
     at = str(pyogrio.list_layers(path)[0, 0]) if own else None  # the first of several
     metadata = pyogrio.read_info(path, layer=at).get("layer_metadata") or {}
@@ -157,7 +153,7 @@ def _by_gdal(path: Path, told: Any = None, name: str = "risk") -> _Stored:
     if outlines not in table.column_names:
         raise LayerError("holds no outlines; give a file whose features have places")
     fields = table.select([str(field) for field in meta["fields"]])
-    return _Stored(fields, table[outlines], _crs(meta["crs"]), told, at or name)
+    return _Stored(fields, table[outlines], _crs(meta["crs"]), told)
 
 
 _STORED: dict[str, Callable[[Path], _Stored]] = {".parquet": _parquet, ".geojson": _geojson}
@@ -191,9 +187,8 @@ def _shapes(outlines: pa.ChunkedArray) -> NDArray[Any]:
         shapes[first : first + len(some)] = shapely.force_2d(shapely.from_wkb(some))
     shapes[shapely.is_empty(shapes)] = None
     kinds = np.unique(shapely.get_type_id(shapes))
-    drawn = {int(shapely.GeometryType[name.upper()]) for name in DRAWN}
-    if not set(kinds.tolist()) <= {*drawn, -1}:
-        raise LayerError(f"holds shapes other than {', '.join(DRAWN)}; leave them out")
+    if (kinds >= len(TYPES)).any():
+        raise LayerError(f"holds shapes other than {', '.join(dict.fromkeys(TYPES))}; leave them out")
     if set(kinds.tolist()) <= {-1}:
         raise LayerError("has no feature with an outline; give a file whose features have places")
     if not np.isfinite(shapely.total_bounds(shapes)).all():
@@ -206,17 +201,25 @@ def _shapes(outlines: pa.ChunkedArray) -> NDArray[Any]:
 
 def _told_layer(stored: _Stored, places: Places) -> Layer:
     """A layer as the file itself describes it."""
-    about, legend, columns = told_words(stored.told)
+    told = told_words(stored.told)
     table, described = {}, []
     for name in stored.fields.column_names:
-        dtype = columns[name].dtype if name in columns else "object"
+        dtype = told.columns[name].dtype if name in told.columns else "object"
         values = _values(stored.fields[name], dtype)
         if values is not None:
             table[name] = values
-            described.append(columns.get(name) or _guessed(name, values))
-    if legend.field not in table:
-        raise LayerError(f"has no field {legend.field!r}, which its legend is about; make it again")
-    return Layer(pd.DataFrame(table), tuple(described), places, about, stored.name, legend)
+            described.append(told.columns.get(name) or _guessed(name, values))
+    if told.legend.field not in table:
+        raise LayerError(f"has no field {told.legend.field!r}, which its legend is about; make it again")
+    return Layer(
+        pd.DataFrame(table),
+        tuple(described),
+        places,
+        told.about,
+        told.name,
+        told.legend,
+        ranked=told.ranked,
+    )
 
 
 # ---- files of somebody else
@@ -257,7 +260,15 @@ def _foreign_layer(stored: _Stored, places: Places, path: Path) -> Layer:
         attribution=WRITTEN_BEFORE,
         model=WRITTEN_BEFORE,
     )
-    return Layer(pd.DataFrame({**table, **others}), tuple(columns), places, about, legend=RISK_LEGEND)
+    ranks = int(standing.rank.notna().sum())
+    return Layer(
+        pd.DataFrame({**table, **others}),
+        tuple(columns),
+        places,
+        about,
+        legend=RISK_LEGEND,
+        ranked=ranks,
+    )
 
 
 def _guessed(name: str, values: pd.Series[Any]) -> Column:

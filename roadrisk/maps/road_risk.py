@@ -14,7 +14,7 @@ from roadrisk.columns import Column
 from roadrisk.errors import LayerError
 from roadrisk.geometry.lines import ground_lengths, spread_lines, vertices
 from roadrisk.grid import FloatArray, Grid, IntArray
-from roadrisk.maps.bands import BANDS, Ranking, ranked
+from roadrisk.maps.bands import Ranking, ranked
 from roadrisk.maps.layer import Layer
 from roadrisk.maps.places import GivenShapes, GridTiles
 
@@ -133,6 +133,7 @@ def road_layer(roads: RoadLines, tiles: Layer) -> Layer:
         GivenShapes(roads.geometry, grid.crs),
         replace(tiles.about, risk_meaning=meaning),
         name="roads",
+        ranked=int(standing.rank.notna().sum()),
     )
     return every.taken(np.unique(shared.road[row[shared.tile] >= 0]))
 
@@ -202,22 +203,9 @@ def ranked_by_length(risk: FloatArray, metres: FloatArray) -> Ranking:
     >>> standing.rank.tolist(), standing.percentile.tolist(), standing.band.tolist()[:3]
     ([1, 2, 3, <NA>], [100.0, 96.0, 76.0, nan], ['top 5 %', 'top 5 %', 'next 20 %'])
     """
-    scored = ~np.isnan(risk)
-    # in whole numbers: no order of roads, and no rounding, puts one at a band's edge into another
-    millimetres = np.maximum(np.rint(metres[scored] * 1000), 1).astype(np.int64)
-    falling, place = np.unique(-risk[scored], return_inverse=True)
-    length = np.zeros(len(falling), dtype=np.int64)
-    np.add.at(length, place, millimetres)
-    before = (np.cumsum(length) - length)[place]
-    total = int(length.sum())
-    percentile = np.full(len(risk), np.nan)
-    percentile[scored] = 100.0 * (total - before) / max(total, 1)
-    edges = np.array([band.upto_percent for band in BANDS]) * total
-    names = np.full(len(risk), None, dtype=object)
-    names[scored] = np.array([band.name for band in BANDS], dtype=object)[
-        np.searchsorted(edges, before * 100, side="right")
-    ]
-    return Ranking(ranked(risk).rank, percentile, pd.Series(names, dtype="str"))
+    # whole numbers: no order of roads, and no rounding, puts one at a band's edge into another
+    millimetres = np.maximum(np.rint(np.where(np.isnan(risk), 0.0, metres) * 1000), 1)
+    return ranked(risk, millimetres.astype(np.int64))
 
 
 def _rows_of(tiles: Layer) -> tuple[Grid, IntArray]:

@@ -84,10 +84,12 @@ def scored_tiles(
     taken = sorted(name for name, times in often.items() if times > 1)
     if taken:
         raise LayerError(f"facts are called {', '.join(taken)}, as fields of a score are; rename them")
-    table = pd.DataFrame({column.name: values.array for column, values in every})
+    # of the same memory: a million tiles have no room for a second copy
+    table = pd.DataFrame({column.name: values.array for column, values in every}, copy=False)
     endless = [
         str(name) for name in table.select_dtypes("number") if np.isinf(table[name].astype(float)).any()
     ]
     if endless:
         raise LayerError(f"{', '.join(endless)} holds infinite values, which no layer can; leave them empty")
-    return Layer(table, tuple(column for column, _ in every), places, about, pictures=pictures)
+    columns, count = tuple(column for column, _ in every), int(standing.rank.notna().sum())
+    return Layer(table, columns, places, about, pictures=pictures, ranked=count)

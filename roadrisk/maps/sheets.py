@@ -33,7 +33,8 @@ FIGURES = {
     "difference": "Difference",
 }
 IN_HEADING = ("tile_id", "rank", "percentile")
-WHY, REASON = "why", "reason"
+WHY, REASON = "why", "reason_"
+MOST_REASONS = 8
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Sheet:
     pictures : one for each view.
     scale : of the pictures; None where nothing says how wide they are.
     why : one sentence; empty without.
-    reasons, facts : names and values.
+    reasons : names and values, the largest first.
+    facts : names and values.
     mark : x and y on the map of the region; None where it lies nowhere.
     """
 
@@ -158,7 +160,7 @@ def _sheets(layer: Layer, aliases: Mapping[str, str], region: RegionMap | None) 
             scale=scale_bar(side_m) if side_m else None,
             figures=tuple(_figures(layer.columns, row)),
             why=str(row.get(WHY) or ""),
-            reasons=tuple((aliases[name], said(row[name])) for name in row if name.startswith(REASON)),
+            reasons=tuple(_reasons(row, aliases)),
             facts=tuple((aliases[name], said(row[name])) for name in _facts(layer, naming)),
             mark=region.marks[i] if region else None,
         )
@@ -201,6 +203,14 @@ def _figures(columns: Sequence[Column], row: Mapping[str, Any]) -> Iterator[Figu
             yield Figure(words, unit, said(row[name]), between)
         elif between:
             yield Figure(words, "", between, unit)
+
+
+def _reasons(row: Mapping[str, Any], aliases: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What moved the score most, under the names of the facts."""
+    moved = {name: row[name] for name in row if name.startswith(REASON) and row[name]}
+    for name in sorted(moved, key=lambda name: -abs(moved[name]))[:MOST_REASONS]:
+        about = name.removeprefix(REASON)
+        yield aliases.get(about, about.replace("_", " ").capitalize()), f"{moved[name]:+.2f}"
 
 
 def _facts(layer: Layer, naming: str) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 from roadrisk.columns import Column
 from roadrisk.errors import LayerError
@@ -46,16 +47,30 @@ class _LegendWords(_Words):
 
 
 class _LayerWords(_Words):
+    # what files older than these words do not say
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")] = "risk"
+    ranked: Annotated[int, Field(ge=0)] | None = None
     windows: dict[str, tuple[_Day, _Day]]
     legend: _LegendWords | None = None  # files older than legends
     columns: list[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class Told:
+    """What `Layer.as_json` wrote; the columns by their names."""
+
+    name: str
+    about: About
+    legend: Legend
+    columns: dict[str, Column]
+    ranked: int | None
+
+
 _ABOUT, _COLUMN = TypeAdapter(About), TypeAdapter(Column)
 
 
-def told_words(told: Any) -> tuple[About, Legend, dict[str, Column]]:
-    """The words, the legend and the columns by name that `Layer.as_json` wrote.
+def told_words(told: Any) -> Told:
+    """What a file's `roadrisk` member says.
 
     Raises
     ------
@@ -71,7 +86,8 @@ def told_words(told: Any) -> tuple[About, Legend, dict[str, Column]]:
     legend = _legend(words.legend)
     if len(set(legend.values)) < len(legend.values):
         raise LayerError("has a legend that names a class twice; make it again")
-    return about, legend, {column.name: column for column in columns}
+    by_name = {column.name: column for column in columns}
+    return Told(words.name, about, legend, by_name, words.ranked)
 
 
 def _legend(words: _LegendWords | None) -> Legend:

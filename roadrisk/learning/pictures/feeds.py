@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from roadrisk.files import digest_of
 from roadrisk.grid import IntArray
+from roadrisk.imagery.picture_files import Pixels
 from roadrisk.learning.batches import TURNS, ImageTensors
 from roadrisk.learning.loop.fit import repeatable
 from roadrisk.learning.loop.memory import as_memory_allows
@@ -30,7 +31,6 @@ from roadrisk.learning.pictures.sources import (
     CachedPictures,
     PicturePreparation,
     Pictures,
-    Pixels,
     no_pixels_yet,
 )
 from roadrisk.learning.pictures.weights import State, weights_identity

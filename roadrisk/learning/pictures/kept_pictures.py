@@ -9,9 +9,10 @@ import numpy as np
 
 from roadrisk.files import digest_of
 from roadrisk.grid import IntArray
+from roadrisk.imagery.picture_files import Pixels
 from roadrisk.learning.pictures.kept import Kept, chunks_to_make
 from roadrisk.learning.pictures.prefetch import cores, prefetched
-from roadrisk.learning.pictures.sources import CachedPictures, Pictures, Pixels
+from roadrisk.learning.pictures.sources import CachedPictures, Pictures
 from roadrisk.progress import Progress, silent
 
 FORM = 1  # raised whenever the same files would be prepared otherwise than before

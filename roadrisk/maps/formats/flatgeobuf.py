@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from roadrisk.errors import LayerError
-from roadrisk.maps.arrow import shapes_of
 from roadrisk.maps.formats.through_gdal import written_by_gdal
 from roadrisk.maps.layer import Layer
+from roadrisk.maps.shape_types import shapes_of
 
 
 def write_flatgeobuf(layer: Layer, path: Path) -> None:

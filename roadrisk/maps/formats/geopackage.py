@@ -6,9 +6,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from roadrisk.maps.arrow import shapes_of
 from roadrisk.maps.formats.through_gdal import written_by_gdal
 from roadrisk.maps.layer import Layer
+from roadrisk.maps.shape_types import shapes_of
 from roadrisk.maps.styles.qml import qml
 from roadrisk.maps.styles.sld import sld
 

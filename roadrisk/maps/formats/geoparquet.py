@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from roadrisk.geometry.columns import COVERING, COVERING_TYPE, bounds_of, covering, geo_key
-from roadrisk.maps.arrow import edges_of, record_batch, schema_of, shapes_of
+from roadrisk.maps.arrow import edges_of, record_batch, schema_of
 from roadrisk.maps.layer import Layer
+from roadrisk.maps.shape_types import shapes_of
 
 
 def write_geoparquet(layer: Layer, path: Path) -> None:

@@ -20,6 +20,7 @@ from pmtiles.writer import Writer
 from roadrisk.grid import LngLatBbox
 from roadrisk.maps.layer import Layer
 from roadrisk.maps.scored import STANDING_COLUMNS, TILE_ID
+from roadrisk.maps.shape_types import shapes_of
 from roadrisk.maps.vector_tiles import VectorTiles, vector_tiles
 from roadrisk.maps.vector_tiles.tiles import CLASS, STANDS_FOR
 
@@ -113,6 +114,11 @@ def _metadata(layer: Layer, tiles: VectorTiles) -> dict[str, Any]:
                 "fields": {CLASS: "Number", STANDS_FOR: "Number", **kinds},
             }
         ],
+        # as tippecanoe tells it: a feature is in many tiles, so nothing else says how many there are
+        "tilestats": {
+            "layerCount": 1,
+            "layers": [{"layer": layer.name, "count": len(layer), "geometry": shapes_of(layer).kind}],
+        },
         "roadrisk": layer.as_json(),
     }
 

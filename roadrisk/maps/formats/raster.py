@@ -33,7 +33,8 @@ def write_cog(layer: Layer, path: Path) -> None:
     A pixel is the percentile of the tile's risk rounded up to a whole per cent, so that it lies in the
     tile's band: 96 to 100 are the top 5 %. Where the classes are not bands of risk it is the number of the
     class, the highest for the one that matters most. 0 is nodata, where nothing is known. A pixel of an
-    overview is the highest of the four below it. `RISK_AT_PERCENT` tells the lowest risk of each per cent.
+    overview is the highest of the four below it. `RISK_AT_PERCENT` tells the lowest risk that a tile of the
+    layer has at each per cent; of a part of the tiles it is theirs, while the per cents stay those among all.
 
     Raises
     ------
@@ -121,7 +122,7 @@ def _words(layer: Layer) -> dict[str, str]:
 
 
 def _risks(layer: Layer) -> str:
-    """The lowest risk of each whole per cent that a tile has, as JSON."""
+    """The lowest risk at each whole per cent that a tile of the layer has, as JSON."""
     lowest = (
         layer.table["risk"].astype(float).groupby(pixel_values(layer)).min().drop(UNKNOWN, errors="ignore")
     )

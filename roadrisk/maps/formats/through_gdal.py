@@ -13,8 +13,9 @@ import pyogrio.raw
 
 from roadrisk.files import TEMPORARY
 from roadrisk.geometry.columns import GEOMETRY
-from roadrisk.maps.arrow import Shapes, record_batches
+from roadrisk.maps.arrow import record_batches
 from roadrisk.maps.layer import Layer
+from roadrisk.maps.shape_types import Shapes
 
 
 def words_for_gdal(alias: str | bytes, description: str | bytes) -> dict[str, str | bytes]:

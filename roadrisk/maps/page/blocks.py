@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from roadrisk.errors import LayerError
 from roadrisk.maps.layer import Layer
 from roadrisk.maps.page.described import layer_config, name_field, rows_in_order
+from roadrisk.maps.page.finding import reach_m
 from roadrisk.maps.places import WGS84
 from roadrisk.maps.vector_tiles import VectorTiles
 
@@ -43,8 +44,8 @@ def held(layer: Layer, tiles: VectorTiles, k: int) -> Held:
     """The k-th layer of a page.
 
     The blocks are gzip: `tile-K-Z-X-Y` a vector tile, `rows-K-P` the P-th 2,048 rows as JSON
-    `{"columns": [values by field], "shapes": [...]}`, `names-K` the names and `order-K` the ranked
-    rows as JSON.
+    `{"columns": [values by field], "shapes": [...]}`, `names-K` the names as JSON and
+    `order-K` the ranked rows with their ranks: `{"rows": [...], "ranks": [...]}`.
     Shapes are whole steps of 1e-6 degrees from the layer's `origin`, each vertex relative to the one
     before it: `["Polygon", [ring...]...]`, `["LineString", line...]` or `["Point", point...]`; null
     without a place.
@@ -67,8 +68,18 @@ def held(layer: Layer, tiles: VectorTiles, k: int) -> Held:
         box = shapely.total_bounds(shapes)
         boxes.append(box.tolist() if np.isfinite(box).all() else None)
     blocks[f"names-{k}"] = packed_json(plain(layer.table[name_field(layer)].astype("str")))
-    blocks[f"order-{k}"] = packed_json(rows_in_order(layer).tolist())
-    page = {"rows_a_block": ROWS_A_BLOCK, "origin": origin.tolist(), "step": STEP_DEG, "boxes": boxes}
+    order = rows_in_order(layer)
+    ranks = layer.table["rank"].iloc[order].astype(int).tolist() if "rank" in layer.table else None
+    blocks[f"order-{k}"] = packed_json(
+        {"rows": order.tolist(), "ranks": ranks or list(range(1, len(order) + 1))}
+    )
+    page = {
+        "reach_m": reach_m(config["geometry"]),
+        "rows_a_block": ROWS_A_BLOCK,
+        "origin": origin.tolist(),
+        "step": STEP_DEG,
+        "boxes": boxes,
+    }
     return Held({**config, **page}, blocks)
 
 

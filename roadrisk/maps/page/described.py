@@ -6,20 +6,18 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
-import shapely
-from numpy.typing import NDArray
 
 from roadrisk.errors import LayerError
 from roadrisk.grid import IntArray, LngLatBbox
 from roadrisk.maps.fields import field_aliases, field_description
 from roadrisk.maps.layer import Layer
-from roadrisk.maps.places import WGS84, GridTiles
+from roadrisk.maps.shape_types import shapes_of
+from roadrisk.maps.styles.maplibre import style_layers
 
 # what may name a feature and what its list may show, the first that a layer has
 NAMING = ("tile_id", "road_id", "link_id", "id")
 LISTING = ("expected", "change", "risk", "observed")
 STANDING = ("rank", "percentile")
-GEOMETRY = {0: "Point", 1: "LineString", 3: "Polygon", 4: "Point", 5: "LineString", 6: "Polygon"}
 
 
 class Zoomed(Protocol):
@@ -49,7 +47,7 @@ def layer_config(layer: Layer, tiles: Zoomed) -> dict[str, Any]:
     """
     if tiles.bounds is None:
         raise LayerError("a map page needs tiles that lie somewhere; write .csv")
-    codes = class_codes(layer)
+    codes, shapes = layer.classes(), shapes_of(layer)
     often = np.bincount(codes[codes >= 0], minlength=len(layer.legend.shades))
     aliases = field_aliases(layer.columns)
     return {
@@ -73,16 +71,13 @@ def layer_config(layer: Layer, tiles: Zoomed) -> dict[str, Any]:
         "counts": dict(zip(layer.legend.values, often.tolist(), strict=True)),
         "absent": int((codes < 0).sum()),
         "ranked": len(rows_in_order(layer)),
+        # more where some were taken; None where nothing says
+        "ranked_in_all": layer.ranked,
         "bounds": [float(edge) for edge in tiles.bounds],
         "zooms": [int(zoom) for zoom in tiles.zooms],
-        "geometry": geometry_kind(layer),
+        "geometry": shapes.kind,
+        "style": style_layers(layer.legend, shapes.kinds, int(tiles.zooms[1])),
     }
-
-
-def class_codes(layer: Layer) -> NDArray[np.int64]:
-    """(N,) place of each feature's class in the legend; -1 without one."""
-    classes = pd.Categorical(layer.table[layer.legend.field], categories=list(layer.legend.values))
-    return np.asarray(classes.codes, dtype=np.int64)
 
 
 def rows_in_order(layer: Layer) -> IntArray:
@@ -97,7 +92,7 @@ def rows_in_order(layer: Layer) -> IntArray:
         known = ~np.isnan(rank)
         order = np.argsort(np.where(known, rank, np.inf), kind="stable")
     else:
-        codes = class_codes(layer)
+        codes = layer.classes()
         listed = pd.to_numeric(table[listed_field(layer)], errors="coerce")
         fall = -listed.to_numpy(dtype=np.float64, na_value=-np.inf)
         known = codes >= 0
@@ -120,16 +115,3 @@ def listed_field(layer: Layer) -> str:
     known = (name for name in LISTING if name in made)
     numbers = (name for name in layer.table.select_dtypes("number") if name not in STANDING)
     return str(next(known, next(numbers, name_field(layer))))
-
-
-def geometry_kind(layer: Layer) -> str:
-    """`Polygon`, `LineString` or `Point`; `Mixed` where there are several."""
-    places = layer.placed()
-    if isinstance(places, GridTiles):
-        return "Polygon"
-    kinds = {
-        GEOMETRY.get(int(kind), "Mixed")
-        for kind in np.unique(shapely.get_type_id(places.shapes(WGS84)))
-        if kind >= 0
-    }
-    return kinds.pop() if len(kinds) == 1 else "Mixed"

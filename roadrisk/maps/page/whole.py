@@ -10,7 +10,7 @@ from roadrisk.errors import LayerError
 from roadrisk.maps.layer import Layer
 from roadrisk.maps.page.blocks import held
 from roadrisk.maps.page.document import EMBEDDED_SOURCES, document
-from roadrisk.maps.page.tile_pictures import ELEMENT_BYTES, riskiest_pictures
+from roadrisk.maps.page.tile_pictures import riskiest_pictures
 from roadrisk.maps.page.underlay import mercator_picture, picture_url
 from roadrisk.maps.vector_tiles import vector_tiles
 
@@ -67,12 +67,11 @@ def _add_pictures(
         blocks["underlay"] = url.removeprefix(DATA_URL)
         data["underlay"] = picture.corners
         room_bytes -= len(url)
-    for place, (k, layer) in enumerate(pictured):
-        made = riskiest_pictures(layer, room_bytes // (len(pictured) - place))
-        for (row, view), text in made.texts.items():
-            blocks[f"picture-{k}-{row}-{view}"] = text
-            room_bytes -= len(text) + ELEMENT_BYTES
+    made = riskiest_pictures([layer for _, layer in pictured], room_bytes)
+    blocks |= {f"picture-{number}": text for number, text in enumerate(made.texts)}
+    for (k, layer), held_by in zip(pictured, made.held, strict=True):
         data["layers"][k] |= {
-            "pictured": made.tiles,
+            "pictured": len(held_by),
             "views": list(layer.pictures.views if layer.pictures else ()),
+            "pictures": held_by,
         }

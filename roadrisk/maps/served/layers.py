@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from pyproj import Transformer
 from roadrisk.grid import FloatArray, IntArray
 from roadrisk.maps.layer import Layer
 from roadrisk.maps.page import layer_config, listed_field, name_field, rows_in_order
-from roadrisk.maps.page.described import class_codes
+from roadrisk.maps.page.finding import reach_m
 from roadrisk.maps.places import WGS84, GridTiles, Places
 from roadrisk.maps.served.pictures import ServedPictures
 from roadrisk.maps.vector_tiles import VectorTiles, vector_tiles
 
 DECIMALS = 7  # a centimetre
+DEGREE_M = 111_320.0  # of latitude
+AREA = 2  # dimensions
 _RANK = re.compile(r"\d{1,3}(,\d{3})+|\d{1,12}", re.ASCII)
 _NUMBER = r"([+-]?\d{1,3}(?:\.\d{1,15})?)°?"
 _POINT = re.compile(rf"{_NUMBER}\s*[,;\s]\s*{_NUMBER}", re.ASCII)
@@ -43,16 +46,21 @@ class ServedLayer:
     layer: Layer
     tiles: VectorTiles
     order: IntArray
-    classes: NDArray[np.int64]
+    classes: NDArray[np.int16]
     config: dict[str, Any]
     pictures: ServedPictures | None
 
     def row(self, i: int) -> dict[str, Any]:
-        """Values in the order of the config's fields, null where unknown; middle and outline in WGS 84."""
+        """Values in the order of the config's fields, null where unknown; middle and outline in WGS 84.
+
+        `place` counts the ranked rows before it; null where it has no rank.
+        """
         place = self.layer.placed().taken(np.array([i]))
         lng, lat = (float(at[0]) for at in place.centres())
         shape = place.shapes(WGS84)[0]
+        stands = int(self._stands[i])
         return {
+            "place": None if stands < 0 else stands,
             "values": [plain(self.layer.table[column.name].array[i]) for column in self.layer.columns],
             "centre": None if np.isnan(lng) else [round(lng, DECIMALS), round(lat, DECIMALS)],
             "geometry": None if shape is None else geojson(shape),
@@ -67,7 +75,7 @@ class ServedLayer:
             {
                 "row": row,
                 "tile_id": self.named(row),
-                "rank": plain(table["rank"].array[row]) if "rank" in table else first + place + 1,
+                "rank": int(self._ranks[first + place]),
                 "value": plain(table[listed].array[row]),
                 "class": int(self.classes[row]),
             }
@@ -81,12 +89,13 @@ class ServedLayer:
         if len(named):
             return {"row": int(named[0])}
         rank = int(wanted.replace(",", "")) if _RANK.fullmatch(wanted) else 0
-        ranked = self.top(rank - 1, 1) if rank else []
-        if ranked and ranked[0]["rank"] == rank:  # ties share the smallest
-            return {"row": ranked[0]["row"]}
+        place = int(np.searchsorted(self._ranks, rank))
+        if place < len(self._ranks) and self._ranks[place] == rank:  # ties share the smallest
+            return {"row": int(self.order[place])}
         for lng, lat in points_in(wanted):
             west, south, east, north = self.config["bounds"]
-            if west <= lng <= east and south <= lat <= north:
+            wide, high = self._reach(lat)
+            if west - wide <= lng <= east + wide and south - high <= lat <= north + high:
                 return {"point": [lng, lat], "row": self._at(lng, lat)}
         return {"row": None}
 
@@ -100,25 +109,54 @@ class ServedLayer:
         return self.layer.table[name_field(self.layer)].astype("str")
 
     @cached_property
+    def _ranks(self) -> IntArray:
+        """(R,) ranks of `order`; from 1 without gaps where the layer has none."""
+        if "rank" not in self.layer.table:
+            return np.arange(1, len(self.order) + 1)
+        return self.layer.table["rank"].iloc[self.order].to_numpy(dtype=np.int64)
+
+    @cached_property
+    def _stands(self) -> IntArray:
+        """(N,) place of each row in `order`; -1 outside it."""
+        stands = np.full(len(self.layer), -1, dtype=np.int64)
+        stands[self.order] = np.arange(len(self.order))
+        return stands
+
+    def _reach(self, lat: float) -> tuple[float, float]:
+        """How near a place a feature must lie [deg of longitude, deg of latitude]."""
+        high = self.config["reach_m"] / DEGREE_M
+        return high / max(math.cos(math.radians(lat)), 0.01), high
+
+    @cached_property
     def _edges(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         return edges_of(self.layer)
 
     def _at(self, lng: float, lat: float) -> int | None:
-        """The first feature at a point; None where there is none."""
+        """The feature at a point; else the nearest line or point within reach; None where there is none."""
         places = self.layer.placed()
-        x, y = Transformer.from_crs(WGS84, places.crs, always_xy=True).transform(lng, lat)
+        wide, high = self._reach(lat)
+        box = (lng - wide, lat - high, lng + wide, lat + high)
+        west, south, east, north = Transformer.from_crs(WGS84, places.crs, always_xy=True).transform_bounds(
+            *box
+        )
         left, bottom, right, top = self._edges
-        near = np.flatnonzero((left <= x) & (x <= right) & (bottom <= y) & (y <= top))
-        there = near[shapely.intersects_xy(places.taken(near).shapes(places.crs), x, y)]
-        return int(there[0]) if len(there) else None
+        near = np.flatnonzero((left <= east) & (west <= right) & (bottom <= north) & (south <= top))
+        if not len(near):
+            return None
+        scale = DEGREE_M * np.array([math.cos(math.radians(lat)), 1.0])
+        shapes = shapely.transform(places.taken(near).shapes(WGS84), lambda at: (at - [lng, lat]) * scale)
+        away = shapely.distance(shapes, shapely.Point(0, 0))  # [m]
+        reach = np.where(shapely.get_dimensions(shapes) == AREA, 0.0, self.config["reach_m"])
+        away = np.where(away <= reach, away, np.inf)
+        return int(near[away.argmin()]) if np.isfinite(away).any() else None
 
 
 def served_layer(layer: Layer, pictures: ServedPictures | None = None) -> ServedLayer:
     """A layer made ready to be asked."""
     tiles = vector_tiles(layer)
-    return ServedLayer(
-        layer, tiles, rows_in_order(layer), class_codes(layer), layer_config(layer, tiles), pictures
-    )
+    config = layer_config(layer, tiles)
+    config["reach_m"] = reach_m(config["geometry"])
+    return ServedLayer(layer, tiles, rows_in_order(layer), tiles.classes, config, pictures)
 
 
 def plain(value: Any) -> Any:

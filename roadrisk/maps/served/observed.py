@@ -42,4 +42,5 @@ def observed_tiles(
     made = {"rank": standing.rank, "percentile": pd.Series(standing.percentile), "band": standing.band}
     ordered = (TILE_ID, *first, *stood, *(column for column in facts if column.name not in made))
     table = {column.name: made.get(column.name, frame.get(column.name)) for column in ordered}
-    return Layer(pd.DataFrame(table), ordered, places, about, "observed", OBSERVED_LEGEND)
+    count = int(standing.rank.notna().sum())
+    return Layer(pd.DataFrame(table), ordered, places, about, "observed", OBSERVED_LEGEND, ranked=count)

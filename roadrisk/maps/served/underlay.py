@@ -20,7 +20,7 @@ from roadrisk.maps.served.pictures import webp
 
 TILE_PX = 256
 MERCATOR = "EPSG:3857"
-MOST_PIXELS = 8  # of the mosaic along a pixel of a tile: more are taken from the small picture of the whole
+MOST_PIXELS = 16  # of the mosaic along a pixel of a tile: more are taken from the small picture of the whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,9 @@ class Underlay:
     def tile(self, z: int, x: int, y: int) -> bytes:
         """WebP of 256 px, clear where the mosaic has nothing; empty where it has nothing at all.
 
-        At most 2,048 x 2,048 pixels are read: from the mosaic, or from the small picture of the whole.
+        At most 4,096 x 4,096 pixels are read: from the mosaic, or from the small picture of the whole, its
+        one overview. In a region of more than 65,000 pixels a side some zooms lie between the two: there
+        the small picture is enlarged and looks soft.
         """
         left, bottom, right, top = mercantile.xy_bounds(x, y, z)
         if (

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 import numpy as np
-import shapely
-from numpy.typing import NDArray
 
 from roadrisk.errors import LayerError
-from roadrisk.maps.layer import FEATURES_AT_ONCE, Layer
+from roadrisk.maps.layer import Layer
 from roadrisk.maps.legend import Legend
 from roadrisk.maps.places import GridTiles
-
-Geometry = Literal["Polygon", "LineString", "Point"]
+from roadrisk.maps.shape_types import Kind, shapes_of
 
 EDGE_MM = 0.1
 POINT_MM = 2.6
@@ -23,33 +19,20 @@ CASING_MM = 0.15  # on each side of a line, so that a pale one shows on white
 # behind the hatching of what is not known
 VEIL_OPACITY = 0.25
 
-_KINDS: dict[int, Geometry] = {
-    shapely.GeometryType.POINT: "Point",
-    shapely.GeometryType.MULTIPOINT: "Point",
-    shapely.GeometryType.LINESTRING: "LineString",
-    shapely.GeometryType.MULTILINESTRING: "LineString",
-    shapely.GeometryType.POLYGON: "Polygon",
-    shapely.GeometryType.MULTIPOLYGON: "Polygon",
-}
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def geometry_of(layer: Layer) -> Geometry:
-    """What the features of a layer are drawn as: the kind of the first that lies somewhere.
+def geometry_of(layer: Layer) -> Kind:
+    """What the features of a layer are drawn as; of a layer of several kinds, the one that fills a map most.
 
     Raises
     ------
-    LayerError : none does.
+    LayerError : none lies somewhere.
     """
-    places = layer.placed()
-    if isinstance(places, GridTiles):
-        return "Polygon"
-    for first in range(0, len(layer), FEATURES_AT_ONCE):
-        some = places.taken(np.arange(first, min(first + FEATURES_AT_ONCE, len(layer))))
-        drawn = [kind for kind in _kinds(some.shapes(places.crs)) if kind in _KINDS]
-        if drawn:
-            return _KINDS[drawn[0]]
-    raise LayerError("a style needs points, lines or polygons that lie somewhere; write .csv")
+    kinds = shapes_of(layer).kinds
+    if not kinds:
+        raise LayerError("a style needs points, lines or polygons that lie somewhere; write .csv")
+    return kinds[0]
 
 
 def overlap(layer: Layer) -> bool:
@@ -94,9 +77,3 @@ def xml_text(text: str) -> str:
     'a�b\tc'
     """
     return _NOT_XML.sub("\ufffd", text)
-
-
-def _kinds(shapes: NDArray[np.object_]) -> list[int]:
-    """The type of each shape that is there and not empty, by shapely's number."""
-    kinds = shapely.get_type_id(shapes[~shapely.is_empty(shapes)])
-    return [int(kind) for kind in kinds[kinds >= 0]]

@@ -1,128 +1,133 @@
-"""A legend as layers of MapLibre's style."""
+"""A legend as layers of MapLibre's style, for vector tiles as `vector_tiles` makes them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from roadrisk.maps.legend import ABSENT_COLOUR, Legend
-from roadrisk.maps.styles.drawing import (
-    CASING_MM,
-    EDGE_MM,
-    POINT_MM,
-    VEIL_OPACITY,
-    Geometry,
-    edge_colour,
-    line_widths_mm,
-    rgb,
-)
+from roadrisk.maps.shape_types import Kind
+from roadrisk.maps.styles.drawing import CASING_MM, POINT_MM, line_widths_mm
 
-CLASS = "class"
-HATCH = "absent"
-HATCH_SIDE_PX = 8
 PX_PER_MM = 96 / 25.4
+CODE = ["get", "class"]
+HATCHING = "hatching"  # the image that the page draws for areas without a class
+SCORED, ABSENT = [">=", CODE, 0], ["<", CODE, 0]
+RISKIEST_ON_TOP = ["-", 0, CODE]
+# on pictures of streets, where a line needs more than a darker edge of its own colour
+CASING_COLOUR, CASING_ZOOM = "#4a5560", 12
+# by zoom, of the width that a line has on a plan
+WIDER = {8: 0.2, 11: 0.5, 13: 1.0, 17: 3.2}
+EDGE_COLOUR, EDGE_OPACITY, EDGE_PX = "#ffffff", 0.5, 0.8
+EDGE_ZOOMS = 2  # from the highest of the tiles on, where edges are as wide as they get
+FADES = {"fades": True}
 
-_KINDS: dict[Geometry, str] = {"Polygon": "fill", "LineString": "line", "Point": "circle"}
 
+def style_layers(legend: Legend, kinds: Sequence[Kind], highest_zoom: int) -> list[dict[str, Any]]:
+    """The layers that draw the features, from the lowest; their source is to be added.
 
-def layers(
-    legend: Legend, geometry: Geometry, source: str, source_layer: str, field: str | None = None
-) -> list[dict[str, Any]]:
-    """The layers that draw a source of vector tiles, those without a class below the others.
-
-    Polygons without a class are filled with the image called `absent`, which `hatch` makes.
+    Those that a reader may make clear, to see what lies below, have `fades` among their metadata.
 
     Parameters
     ----------
-    source_layer : of the vector tiles.
-    field : the text field that names the class; without it `class`, the place of the class in the legend,
-        -1 where a feature has none.
+    kinds : what there is to draw.
+    highest_zoom : of the tiles: edges of areas begin to show there.
     """
-    keys = tuple(range(len(legend.shades))) if field is None else legend.values
-    by_class = _ByClass(legend, CLASS if field is None else field, keys)
-    kind = _KINDS[geometry]
-    paints = {"Polygon": _fills, "LineString": _lines, "Point": _circles}[geometry](by_class)
-    on_top = {f"{kind}-sort-key": by_class.chosen(range(len(keys), 0, -1), 0)}
+    drawn = {"Polygon": _areas(legend, highest_zoom), "LineString": _lines(legend), "Point": _points(legend)}
     return [
-        {
-            "id": f"{source}-{name}",
-            "type": kind,
-            "source": source,
-            "source-layer": source_layer,
-            "filter": ["!", by_class.known()] if name == "absent" else by_class.known(),
-            "layout": on_top,
-            "paint": paint,
-        }
-        for name, paint in paints.items()
+        {**layer, "filter": ["all", ["==", ["geometry-type"], kind], *layer.get("filter", [])]}
+        for kind in kinds
+        for layer in drawn[kind]
     ]
 
 
-def hatch() -> NDArray[np.uint8]:
-    """(8, 8, 4) red, green, blue and opacity of a pattern for what is not known, which repeats."""
-    pixels = np.zeros((HATCH_SIDE_PX, HATCH_SIDE_PX, 4), dtype=np.uint8)
-    pixels[..., :3] = rgb(ABSENT_COLOUR)
-    pixels[..., 3] = round(255 * VEIL_OPACITY)
-    row, col = np.indices(pixels.shape[:2])
-    pixels[(row + col) % HATCH_SIDE_PX < 2, 3] = 255
-    return pixels
+def _areas(legend: Legend, highest_zoom: int) -> list[dict[str, Any]]:
+    edge_px = _by_zoom({highest_zoom: 0, highest_zoom + EDGE_ZOOMS: EDGE_PX})
+    edges = {"line-color": EDGE_COLOUR, "line-opacity": EDGE_OPACITY, "line-width": edge_px}
+    # tiles lie edge to edge: an antialiased edge would be a seam
+    return [
+        {
+            "id": "areas",
+            "type": "fill",
+            "filter": [SCORED],
+            "metadata": FADES,
+            "paint": {"fill-color": _colours(legend), "fill-antialias": False},
+        },
+        {"id": "edges", "type": "line", "filter": [SCORED], "paint": edges},
+        {
+            "id": "absent-areas",
+            "type": "fill",
+            "filter": [ABSENT],
+            "paint": {"fill-pattern": HATCHING, "fill-antialias": False},
+        },
+    ]
 
 
-@dataclass(frozen=True)
-class _ByClass:
-    """Expressions that choose by the class of a feature: `keys` are what `property` holds."""
-
-    legend: Legend
-    property: str
-    keys: tuple[Any, ...]
-
-    def known(self) -> list[Any]:
-        return ["in", ["get", self.property], ["literal", list(self.keys)]]
-
-    def chosen(self, values: Iterable[Any], otherwise: Any) -> list[Any]:
-        pairs = [part for pair in zip(self.keys, values, strict=True) for part in pair]
-        return ["match", ["get", self.property], *pairs, otherwise]
-
-    def colours(self) -> list[Any]:
-        return self.chosen([shade.colour for shade in self.legend.shades], ABSENT_COLOUR)
-
-    def edges(self) -> list[Any]:
-        edges = [edge_colour(shade.colour) for shade in self.legend.shades]
-        return self.chosen(edges, edge_colour(ABSENT_COLOUR))
-
-
-def _fills(by_class: _ByClass) -> dict[str, dict[str, Any]]:
-    known = {"fill-color": by_class.colours(), "fill-outline-color": by_class.edges()}
-    return {"absent": {"fill-pattern": HATCH}, "classes": known}
-
-
-def _lines(by_class: _ByClass) -> dict[str, dict[str, Any]]:
-    widths = [round(width * PX_PER_MM, 2) for width in line_widths_mm(by_class.legend)]
-    cased = [round(width + 2 * CASING_MM * PX_PER_MM, 2) for width in widths]
-    return {
-        "absent": {"line-color": ABSENT_COLOUR, "line-width": widths[-1], "line-dasharray": [3, 2]},
-        "casings": {"line-color": by_class.edges(), "line-width": by_class.chosen(cased, cased[-1])},
-        "classes": {"line-color": by_class.colours(), "line-width": by_class.chosen(widths, widths[-1])},
-    }
+def _lines(legend: Legend) -> list[dict[str, Any]]:
+    widths_px = [round(width * PX_PER_MM, 2) for width in line_widths_mm(legend)]
+    width_px = _by_class(legend, widths_px, widths_px[-1])
+    casing_px = round(2 * CASING_MM * PX_PER_MM, 2)
+    round_ends = {"line-cap": "round", "line-join": "round"}
+    absent = {"line-color": ABSENT_COLOUR, "line-dasharray": [2, 2]}
+    return [
+        {
+            "id": "absent-lines",
+            "type": "line",
+            "filter": [ABSENT],
+            "paint": {**absent, "line-width": _wider(widths_px[-1])},
+        },
+        {
+            "id": "casing",
+            "type": "line",
+            "minzoom": CASING_ZOOM,
+            "filter": [SCORED],
+            "metadata": FADES,
+            "layout": round_ends,
+            "paint": {"line-color": CASING_COLOUR, "line-width": _wider(width_px, casing_px)},
+        },
+        {
+            "id": "lines",
+            "type": "line",
+            "filter": [SCORED],
+            "metadata": FADES,
+            "layout": {**round_ends, "line-sort-key": RISKIEST_ON_TOP},
+            "paint": {"line-color": _colours(legend), "line-width": _wider(width_px)},
+        },
+    ]
 
 
-def _circles(by_class: _ByClass) -> dict[str, dict[str, Any]]:
-    radius = round(POINT_MM / 2 * PX_PER_MM, 2)
-    edge = round(EDGE_MM * PX_PER_MM, 2)
-    absent = {
-        "circle-radius": radius,
-        "circle-color": ABSENT_COLOUR,
-        "circle-opacity": VEIL_OPACITY,
-        "circle-stroke-color": edge_colour(ABSENT_COLOUR),
-        "circle-stroke-width": edge,
-    }
-    known = {
-        "circle-radius": radius,
-        "circle-color": by_class.colours(),
-        "circle-stroke-color": by_class.edges(),
-        "circle-stroke-width": edge,
-    }
-    return {"absent": absent, "classes": known}
+def _points(legend: Legend) -> list[dict[str, Any]]:
+    """Hollow where there is no class."""
+    return [
+        {
+            "id": "points",
+            "type": "circle",
+            "metadata": FADES,
+            "layout": {"circle-sort-key": RISKIEST_ON_TOP},
+            "paint": {
+                "circle-radius": round(POINT_MM / 2 * PX_PER_MM, 2),
+                "circle-color": ["case", SCORED, _colours(legend), "#00000000"],
+                "circle-stroke-width": 1.5,
+                "circle-stroke-color": ["case", SCORED, EDGE_COLOUR, ABSENT_COLOUR],
+            },
+        }
+    ]
+
+
+def _by_class(legend: Legend, values: Iterable[Any], otherwise: Any) -> list[Any]:
+    pairs = zip(range(len(legend.shades)), values, strict=True)
+    return ["match", CODE, *(part for pair in pairs for part in pair), otherwise]
+
+
+def _colours(legend: Legend) -> list[Any]:
+    return _by_class(legend, [shade.colour for shade in legend.shades], ABSENT_COLOUR)
+
+
+def _wider(width_px: Any, more_px: float = 0.0) -> list[Any]:
+    """A width that grows with the zoom, and some px that do not."""
+    return _by_zoom({zoom: ["+", more_px, ["*", share, width_px]] for zoom, share in WIDER.items()}, 1.6)
+
+
+def _by_zoom(stops: dict[int, Any], base: float = 1) -> list[Any]:
+    pairs = (part for pair in stops.items() for part in pair)
+    return ["interpolate", ["exponential", base], ["zoom"], *pairs]

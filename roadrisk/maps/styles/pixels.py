@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from roadrisk.maps.bands import BANDS, RISK_LEGEND
@@ -54,8 +53,7 @@ def pixel_values(layer: Layer) -> NDArray[np.uint8]:
         # a share of n tiles is 1 / n or more away from a whole per cent, or on it to the last bit
         percent = np.ceil(layer.table["percentile"].to_numpy(dtype=np.float64, na_value=np.nan))
         return np.where(np.isnan(percent), UNKNOWN, percent).astype(np.uint8)
-    values = layer.table[layer.legend.field]
-    index = np.asarray(pd.Categorical(values, categories=list(layer.legend.values)).codes)
+    index = layer.classes()
     return np.where(index < 0, UNKNOWN, len(layer.legend.shades) - index).astype(np.uint8)
 
 

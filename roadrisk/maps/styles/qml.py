@@ -10,12 +10,12 @@ from roadrisk.maps.fields import field_aliases, window_lines
 from roadrisk.maps.layer import Layer
 from roadrisk.maps.legend import ABSENT_COLOUR
 from roadrisk.maps.places import GridTiles
+from roadrisk.maps.shape_types import Kind
 from roadrisk.maps.styles.drawing import (
     CASING_MM,
     EDGE_MM,
     POINT_MM,
     VEIL_OPACITY,
-    Geometry,
     edge_colour,
     geometry_of,
     line_widths_mm,
@@ -30,8 +30,8 @@ VERSION = "3.22.0"
 DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>"
 CATEGORIES = "Symbology|Fields|CustomProperties|Rendering"
 
-_GEOMETRIES: dict[Geometry, str] = {"Point": "0", "LineString": "1", "Polygon": "2"}
-_SYMBOLS: dict[Geometry, str] = {"Point": "marker", "LineString": "line", "Polygon": "fill"}
+_GEOMETRIES: dict[Kind, str] = {"Point": "0", "LineString": "1", "Polygon": "2"}
+_SYMBOLS: dict[Kind, str] = {"Point": "marker", "LineString": "line", "Polygon": "fill"}
 
 # the class and the properties of each symbol layer, by QGIS's names
 _SymbolLayers = Sequence[tuple[str, Mapping[str, str]]]
@@ -62,7 +62,7 @@ def qml(layer: Layer) -> str:
     return f"{DOCTYPE}\n{ElementTree.tostring(root, encoding='unicode')}\n"
 
 
-def _renderer(layer: Layer, geometry: Geometry) -> ElementTree.Element:
+def _renderer(layer: Layer, geometry: Kind) -> ElementTree.Element:
     legend = layer.legend
     renderer = ElementTree.Element(
         "renderer-v2",
@@ -88,7 +88,7 @@ def _renderer(layer: Layer, geometry: Geometry) -> ElementTree.Element:
     return renderer
 
 
-def _known(layer: Layer, geometry: Geometry) -> list[_SymbolLayers]:
+def _known(layer: Layer, geometry: Kind) -> list[_SymbolLayers]:
     """The symbol of each class."""
     shades = layer.legend.shades
     if geometry == "LineString":
@@ -102,7 +102,7 @@ def _known(layer: Layer, geometry: Geometry) -> list[_SymbolLayers]:
     return [[_fill(shade.colour)] for shade in shades]
 
 
-def _absent(layer: Layer, geometry: Geometry) -> _SymbolLayers:
+def _absent(layer: Layer, geometry: Kind) -> _SymbolLayers:
     """Hatched, dashed or hollow: no class is drawn like it."""
     if geometry == "LineString":
         return [_line(ABSENT_COLOUR, line_widths_mm(layer.legend)[-1], "dash")]
@@ -149,7 +149,7 @@ def _circle(colour: str, opacity: float = 1.0) -> tuple[str, Mapping[str, str]]:
 
 
 def _symbol(
-    symbols: ElementTree.Element, name: str, geometry: Geometry, drawn: _SymbolLayers, level: int
+    symbols: ElementTree.Element, name: str, geometry: Kind, drawn: _SymbolLayers, level: int
 ) -> None:
     symbol = ElementTree.SubElement(
         symbols, "symbol", type=_SYMBOLS[geometry], name=name, alpha="1", clip_to_extent="1"

@@ -7,12 +7,12 @@ from xml.etree import ElementTree
 
 from roadrisk.maps.layer import Layer
 from roadrisk.maps.legend import ABSENT_COLOUR
+from roadrisk.maps.shape_types import Kind
 from roadrisk.maps.styles.drawing import (
     CASING_MM,
     EDGE_MM,
     POINT_MM,
     VEIL_OPACITY,
-    Geometry,
     edge_colour,
     geometry_of,
     line_widths_mm,
@@ -60,7 +60,7 @@ def sld(layer: Layer) -> str:
     return f"{DECLARATION}\n{ElementTree.tostring(root, encoding='unicode')}\n"
 
 
-def _absent_rule(painted: ElementTree.Element, layer: Layer, geometry: Geometry) -> None:
+def _absent_rule(painted: ElementTree.Element, layer: Layer, geometry: Kind) -> None:
     """Null and whatever no class holds; `ElseFilter` is not used, since a null may fall through it."""
     legend = layer.legend
     rule = _rule(painted, legend.absent)
@@ -83,7 +83,7 @@ def _absent_rule(painted: ElementTree.Element, layer: Layer, geometry: Geometry)
         _circle(rule, ABSENT_COLOUR, VEIL_OPACITY)
 
 
-def _known(rule: ElementTree.Element, geometry: Geometry, colour: str, line_width_mm: float) -> None:
+def _known(rule: ElementTree.Element, geometry: Kind, colour: str, line_width_mm: float) -> None:
     if geometry == "Polygon":
         polygon = ElementTree.SubElement(rule, "se:PolygonSymbolizer")
         _parameters(polygon, "se:Fill", {"fill": colour})

@@ -21,7 +21,7 @@ function headline(k, values, row) {
   const words = element("div");
   words.append(element("strong", String(values[layer.named] ?? row)));
   const rank = values.rank;
-  const standing = typeof rank === "number" ? ` · rank ${shown(rank)} of ${shown(layer.ranked)}` : "";
+  const standing = typeof rank === "number" ? ` · rank ${shown(rank)}${amongText(k)}` : "";
   words.append(
     element("span", code < 0 ? `${capital(layer.legend.absent.label)}: unknown, not low` : capital(className(k, code)) + standing),
   );
@@ -128,7 +128,9 @@ function factRow(values, field, ends) {
   const value = values[field.name];
   row.append(element("dt", shortAlias(field)));
   row.append(value === null ? element("dd", "not known", "unknown") : element("dd", valueText(values, field)));
-  row.append(element("small", [field.meaning, ...ends.map((end) => end.meaning)].join(" ")));
+  const words = element("small", `${[field.meaning, ...ends.map((end) => end.meaning)].join(" ")} `);
+  words.append(element("code", field.name));
+  row.append(words);
   return row;
 }
 

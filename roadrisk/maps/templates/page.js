@@ -5,15 +5,7 @@ let following = false;
 const shownLayers = () => [...new Set(views.map((view) => view.k).filter((k) => k !== null))];
 const selection = () => state.selected;
 
-function box() {
-  const edges = data.layers.map((layer) => layer.bounds);
-  return [
-    [Math.min(...edges.map((b) => b[0])), Math.min(...edges.map((b) => b[1]))],
-    [Math.max(...edges.map((b) => b[2])), Math.max(...edges.map((b) => b[3]))],
-  ];
-}
-
-const whole = { bounds: box(), fitBoundsOptions: { padding: 24, maxZoom: 18 } };
+const whole = { bounds: wholeBox(), fitBoundsOptions: { padding: 24, maxZoom: 18 } };
 
 function refresh() {
   renewLegends(shownLayers(), refresh);
@@ -37,27 +29,18 @@ function stepping(k, place) {
   found("next").disabled = place === null || place >= ranked - 1;
 }
 
-// where a row stands among the ranked ones; null where that cannot be told
-async function placeOf(k, row, rank) {
-  if (typeof rank !== "number") return null;
-  const tied = await store.top(k, rank - 1, 100);
-  const at = tied.findIndex((entry) => entry.row === row);
-  return at < 0 ? null : rank - 1 + at;
-}
-
-async function select(k, i, place, move) {
+async function select(k, i, move) {
   const asked = ++state.asked;
   const row = await store.row(k, i);
   const values = valuesByName(k, row);
-  const at = place ?? (await placeOf(k, i, values.rank));
   if (asked !== state.asked) return;
-  state.selected = { k, row: i, place: at, geometry: row.geometry };
+  state.selected = { k, row: i, place: row.place, geometry: row.geometry };
   found("facts").replaceChildren(...detail(k, i, row));
   found("selection").hidden = false;
   found("finder-answer").textContent = "";
   found("said").textContent = `Selected ${values[data.layers[k].named]}, ${className(k, codeOf(k, values))}`;
   found("facts").firstChild.scrollIntoView({ block: "nearest" });
-  stepping(k, at);
+  stepping(k, row.place);
   for (const view of views) view.outline(row.geometry);
   if (move && row.centre) go(row.centre, row.geometry);
 }
@@ -74,15 +57,17 @@ function deselect() {
 async function step(by) {
   const { k, place } = state.selected;
   const [next] = await store.top(k, place + by, 1);
-  if (next) select(k, next.row, place + by, true);
+  if (next) select(k, next.row, true);
 }
 
 async function find(text) {
   const answer = await store.find(state.left, text);
-  if (answer.row !== null) select(state.left, answer.row, null, true);
+  if (answer.row !== null) select(state.left, answer.row, true);
   else if (answer.point) {
     go(answer.point, null);
-    found("finder-answer").textContent = "Nothing of this layer lies there; the map shows the place.";
+    const reach = data.layers[state.left].reach_m;
+    const where = reach ? `within ${reach} m of there` : "there";
+    found("finder-answer").textContent = `Nothing of this layer lies ${where}; the map shows the place.`;
   } else found("finder-answer").textContent = `Nothing here has the name, the rank or the place “${text}”.`;
 }
 
@@ -111,20 +96,24 @@ async function hovered(view, hit, pointer) {
     top.append(swatch(view.k, code), element("span", capital(className(view.k, code))));
     const field = fields.find(({ name }) => name === listed);
     const rank = typeof values.rank === "number" ? `rank ${shown(values.rank)}` : null;
-    const value = typeof values[listed] === "number" ? `${listed} ${valueText(values, field)}` : null;
+    const value = typeof values[listed] === "number" ? `${shortAlias(field)} ${valueText(values, field)}` : null;
     hover.replaceChildren(element("strong", String(values[named])), top, element("small", [rank, value].filter(Boolean).join(" · ")));
     hover.hidden = false;
   }
 }
 
 const heard = {
-  clicked: (view, hit) => {
+  clicked: (view, hit, byKey) => {
     found("hover").hidden = true; // a finger leaves it there; the panel says more
-    if (hit) select(view.k, hit.id, null, false);
+    if (hit) select(view.k, hit.id, false);
+    else if (byKey) found("said").textContent = "Nothing lies in the middle of the map";
   },
   hovered,
   loaded: (view) => {
     view.outline(state.selected?.geometry ?? null);
+    const canvas = view.map.getCanvas();
+    canvas.setAttribute("aria-label", view === views[0] ? "Map" : "Map beside it");
+    canvas.setAttribute("aria-describedby", "keys");
     view.map.once("idle", () => {
       document.documentElement.dataset.ready = String(views.length);
     });
@@ -159,6 +148,13 @@ function compare(on) {
   refresh();
 }
 
+function heldPictures() {
+  const told = data.layers.flatMap(({ pictured }, k) =>
+    pictured ? [`the ${shown(pictured)} first in rank${data.layers.length > 1 ? ` of ${layerTitle(k)}` : ""}`] : [],
+  );
+  return told.length ? `This file holds the pictures of ${told.join(", ")}.` : "";
+}
+
 function choices() {
   const layers = data.layers.map((_, k) => [String(k), layerTitle(k)]);
   const fill = (id, some) => {
@@ -175,7 +171,7 @@ function choices() {
   found("compare").hidden = found("right").options.length < 2;
 }
 
-const lengthen = () => lengthenList(state.left, (k, row, place) => select(k, row, place, true));
+const lengthen = () => lengthenList(state.left, (k, row) => select(k, row, true));
 
 function renewList() {
   found("riskiest").replaceChildren();
@@ -224,8 +220,7 @@ function start() {
   // nothing to look through to
   if (!hasUnderlay) found("opacity").value = 100;
   found("opacity").dispatchEvent(new Event("input"));
-  const { pictured } = data.layers[0];
-  if (pictured) found("pictured").textContent = `This file holds the pictures of the ${shown(pictured)} first in rank.`;
+  found("pictured").textContent = heldPictures();
   try {
     views.push(mapView("map", 0, whole, heard));
     window.roadriskMap = views[0].map;

@@ -5,60 +5,19 @@ const hatching = (() => {
   const pixels = new Uint8Array(side * side * 4);
   for (let i = 0; i < side * side; i++) {
     const onLine = ((i % side) + Math.floor(i / side)) % side < 3;
-    pixels.set(onLine ? [105, 115, 126, 255] : [226, 230, 234, 120], i * 4);
+    pixels.set(onLine ? [105, 115, 126, 255] : [226, 230, 234, 190], i * 4);
   }
   return { width: side, height: side, data: pixels };
 })();
 
 const ground = () => getComputedStyle(document.documentElement).getPropertyValue("--sheet").trim();
-const code = ["get", "class"];
-const ofKind = (kind) => ["==", ["geometry-type"], kind];
-const isScored = [">=", code, 0];
-const notScored = ["<", code, 0];
-
-function featureLayers(k, closeZoom) {
-  const { legend, geometry } = data.layers[k];
-  const colour = ["match", code, ...legend.shades.flatMap((shade, i) => [i, shade.colour]), legend.absent.colour];
-  const last = Math.max(1, legend.shades.length - 1);
-  const weight = ["interpolate", ["linear"], code, 0, 1.7, last, 0.8];
-  const lineWidth = (edge) =>
-    ["interpolate", ["exponential", 1.6], ["zoom"], ...[[8, 0.4], [11, 1], [13, 2.2], [17, 7]].flatMap(([zoom, px]) => [zoom, ["+", edge, ["*", px, weight]]])];
-  const thin = ["interpolate", ["linear"], ["zoom"], closeZoom - 3, 0, closeZoom - 1, 0.8];
-  const common = { source: "features", "source-layer": "features" };
-  const kinds = {
-    Polygon: [
-      { id: "areas", type: "fill", only: isScored, opacity: "fill-opacity",
-        paint: { "fill-color": colour, "fill-antialias": false } },
-      { id: "edges", type: "line", only: isScored, paint: { "line-color": "#ffffff", "line-opacity": 0.5, "line-width": thin } },
-      { id: "absent-areas", type: "fill", only: notScored, paint: { "fill-pattern": "hatching", "fill-antialias": false } },
-    ],
-    LineString: [
-      { id: "absent-lines", type: "line", only: notScored,
-        paint: { "line-color": legend.absent.colour, "line-width": ["interpolate", ["linear"], ["zoom"], 8, 0.8, 17, 4], "line-dasharray": [2, 2] } },
-      { id: "casing", type: "line", minzoom: 12, only: isScored, opacity: "line-opacity", layout: { "line-cap": "round", "line-join": "round" },
-        paint: { "line-color": "#4a5560", "line-width": lineWidth(1.4) } },
-      { id: "lines", type: "line", only: isScored, opacity: "line-opacity",
-        layout: { "line-cap": "round", "line-join": "round", "line-sort-key": ["-", 0, code] },
-        paint: { "line-color": colour, "line-width": lineWidth(0) } },
-    ],
-    Point: [
-      { id: "points", type: "circle", opacity: "circle-opacity", only: true,
-        layout: { "circle-sort-key": ["-", 0, code] },
-        paint: { "circle-color": ["case", isScored, colour, "#00000000"], "circle-radius": 6, "circle-stroke-width": 1.5,
-          "circle-stroke-color": ["case", isScored, "#ffffff", legend.absent.colour] } },
-    ],
-  };
-  return Object.entries(kinds)
-    .filter(([kind]) => kind === geometry || geometry === "Mixed")
-    .flatMap(([kind, layers]) => layers.map((layer) => ({ ...layer, ...common, kind })));
-}
 
 const selectedLayers = [
   { id: "selected-halo", type: "line", source: "selected", filter: ["!=", ["geometry-type"], "Point"],
     layout: { "line-join": "round", "line-cap": "round" }, paint: { "line-color": "#ffffff", "line-width": 6.5 } },
   { id: "selected", type: "line", source: "selected", filter: ["!=", ["geometry-type"], "Point"],
     layout: { "line-join": "round", "line-cap": "round" }, paint: { "line-color": SELECTED, "line-width": 3 } },
-  { id: "selected-point", type: "circle", source: "selected", filter: ofKind("Point"),
+  { id: "selected-point", type: "circle", source: "selected", filter: ["==", ["geometry-type"], "Point"],
     paint: { "circle-color": "#00000000", "circle-radius": 10, "circle-stroke-color": SELECTED, "circle-stroke-width": 3 } },
 ];
 
@@ -81,24 +40,24 @@ function mapView(container, shows, camera, heard) {
   function draw() {
     for (const { id } of view.layers) map.removeLayer(id);
     if (map.getSource("features")) map.removeSource("features");
-    view.layers = view.k === null ? [] : featureLayers(view.k, view.closeZoom);
+    view.layers = view.k === null ? [] : data.layers[view.k].style;
     if (view.k === null) return;
     const [minzoom, maxzoom] = data.layers[view.k].zooms;
     map.addSource("features", { type: "vector", tiles: [store.tiles(view.k)], minzoom, maxzoom, bounds: data.layers[view.k].bounds });
-    for (const { kind, only, opacity, ...layer } of view.layers) map.addLayer(layer, "selected-halo");
+    for (const layer of view.layers) map.addLayer({ ...layer, source: "features", "source-layer": "features" }, "selected-halo");
     view.filter();
     view.fade();
   }
 
   view.filter = () => {
     if (!loaded) return;
-    for (const { id, kind, only } of view.layers) {
-      map.setFilter(id, ["all", ofKind(kind), only, ["in", code, ["literal", shownCodes(view.k)]]]);
-    }
+    const isShown = ["in", ["get", "class"], ["literal", shownCodes(view.k)]];
+    for (const { id, filter } of view.layers) map.setFilter(id, ["all", filter, isShown]);
   };
   view.fade = () => {
     if (!loaded) return;
-    for (const { id, opacity } of view.layers) if (opacity) map.setPaintProperty(id, opacity, Number(found("opacity").value) / 100);
+    const opacity = Number(found("opacity").value) / 100;
+    for (const { id, type, metadata } of view.layers) if (metadata?.fades) map.setPaintProperty(id, `${type}-opacity`, opacity);
   };
   view.show = (k) => {
     view.k = k;
@@ -142,7 +101,7 @@ function mapView(container, shows, camera, heard) {
   map.getCanvas().addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
     const { width, height } = map.getCanvas().getBoundingClientRect();
-    heard.clicked(view, view.hit(new maplibregl.Point(width / 2, height / 2)));
+    heard.clicked(view, view.hit(new maplibregl.Point(width / 2, height / 2)), true);
   });
   const darkened = () => loaded && map.setPaintProperty("ground", "background-color", ground());
   dark.addEventListener("change", darkened);

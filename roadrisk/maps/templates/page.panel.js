@@ -5,6 +5,14 @@ const hiddenCodes = data.layers.map(() => new Set());
 const codesOf = (k) => [-1, ...data.layers[k].legend.shades.keys()];
 const shownCodes = (k) => codesOf(k).filter((code) => !hiddenCodes[k].has(code));
 
+const NOTHING_LEFT = "Nothing left on the map: all that has a hidden class. Tick one to see it.";
+
+// a class that nothing has shows nothing
+function isEmpty(k) {
+  const { legend, counts, absent } = data.layers[k];
+  return shownCodes(k).every((code) => !(code < 0 ? absent : counts[legend.shades[code].value]));
+}
+
 function legendRow(k, code, count, changed) {
   const label = element("label", undefined, "class");
   const box = element("input");
@@ -29,8 +37,7 @@ function legendOf(k, changed) {
   const all = element("p", undefined, "all");
   all.append(element("span", "all"), element("span", shown(count), "number"));
   box.append(rows, all);
-  const none = codesOf(k).every((code) => hiddenCodes[k].has(code) || (code < 0 && !absent));
-  if (none) box.append(element("p", "No class is shown: tick one to see it.", "none"));
+  if (isEmpty(k)) box.append(element("p", NOTHING_LEFT, "none"));
   return box;
 }
 
@@ -40,20 +47,24 @@ function renewLegends(layers, changed) {
   const faded = found("opacity-line");
   found("legends").replaceChildren(...layers.map((k) => legendOf(k, changed)), faded);
   found("legends").querySelectorAll("input[type=checkbox]")[focused]?.focus();
+  if (layers.some(isEmpty)) found("said").textContent = NOTHING_LEFT;
 }
 
 function riskiestItem(k, entry, pressed) {
   const { listed, fields } = data.layers[k];
-  const unit = fields.find((field) => field.name === listed)?.unit ?? "";
+  const field = fields.find(({ name }) => name === listed);
+  const unit = field?.unit ?? "";
   const item = element("li");
   const made = button(undefined, pressed);
   const value = entry.value === null ? "" : withUnit(entry.value, unit);
   made.tabIndex = -1;
+  // the class is a colour to the eye only
+  made.setAttribute("aria-label", `Rank ${shown(entry.rank)}: ${entry.tile_id}, ${className(k, entry.class)}, ${shortAlias(field ?? { alias: listed })} ${value}`);
   made.append(
     element("span", shown(entry.rank), "number"),
     swatch(k, entry.class),
     element("span", entry.tile_id, "name"),
-    element("span", listed === "risk" || unit ? value : `${value} ${listed}`, "number"),
+    element("span", listed === "risk" || unit ? value : `${value} ${shortAlias(field)}`, "number"),
   );
   item.append(made);
   return item;
@@ -78,7 +89,7 @@ async function lengthenList(k, choose) {
   const first = list.children.length;
   const entries = await store.top(k, first, AT_ONCE);
   if (list.children.length !== first || list.dataset.layer !== String(k)) return;
-  list.append(...entries.map((entry, i) => riskiestItem(k, entry, () => choose(k, entry.row, first + i))));
+  list.append(...entries.map((entry) => riskiestItem(k, entry, () => choose(k, entry.row))));
   if (first === 0 && list.firstChild) rove(list.querySelector("button"));
   found("more").hidden = list.children.length >= data.layers[k].ranked;
 }

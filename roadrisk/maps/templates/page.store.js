@@ -5,10 +5,18 @@ function numbersOf(text) {
   return parts && [Number(parts[1]), Number(parts[2])];
 }
 
-function pointIn(bounds, text) {
+const DEGREE_M = 111320; // of latitude
+const metresOfLng = (lat) => DEGREE_M * Math.max(Math.cos((lat * Math.PI) / 180), 0.01);
+
+// in a box, or as near to it as a place may lie to mean something
+function isNear([west, south, east, north], [lng, lat], reach) {
+  const [wide, high] = [reach / metresOfLng(lat), reach / DEGREE_M];
+  return lng >= west - wide && lng <= east + wide && lat >= south - high && lat <= north + high;
+}
+
+function pointIn({ bounds, reach_m: reach }, text) {
   const pair = numbersOf(text);
-  const inside = ([lng, lat]) => lng >= bounds[0] && lng <= bounds[2] && lat >= bounds[1] && lat <= bounds[3];
-  return pair && [pair, [pair[1], pair[0]]].find(inside);
+  return pair && [pair, [pair[1], pair[0]]].find((point) => isNear(bounds, point, reach));
 }
 
 function rankIn(text) {
@@ -72,6 +80,25 @@ function holds(geometry, [lng, lat]) {
   return geometry.coordinates.some((rings) => rings.reduce((sum, ring) => sum + crossings(ring), 0) % 2 === 1);
 }
 
+// metres from a point to the nearest of a line or of points; none to what is around it, endless to what is not
+function distanceTo(geometry, point) {
+  if (geometry === null) return Infinity;
+  if (geometry.type === "MultiPolygon") return holds(geometry, point) ? 0 : Infinity;
+  const [wide, high] = [metresOfLng(point[1]), DEGREE_M];
+  const metres = ([lng, lat]) => [(lng - point[0]) * wide, (lat - point[1]) * high];
+  if (geometry.type === "MultiPoint") return Math.min(...geometry.coordinates.map((at) => Math.hypot(...metres(at))));
+  let least = Infinity;
+  for (const line of geometry.coordinates) {
+    for (let i = 1; i < line.length; i++) {
+      const [[x0, y0], [x1, y1]] = [metres(line[i - 1]), metres(line[i])];
+      const [dx, dy] = [x1 - x0, y1 - y0];
+      const along = Math.min(1, Math.max(0, -(x0 * dx + y0 * dy) / (dx * dx + dy * dy || 1)));
+      least = Math.min(least, Math.hypot(x0 + along * dx, y0 + along * dy));
+    }
+  }
+  return least;
+}
+
 // answers from what the page holds
 function embeddedStore() {
   const kept = new Map();
@@ -96,23 +123,26 @@ function embeddedStore() {
     const block = await json(`rows-${k}-${Math.floor(i / layer.rows_a_block)}`);
     const place = i % layer.rows_a_block;
     const geometry = geometryOf(block.shapes[place], layer);
+    const { rows } = await json(`order-${k}`);
+    const stands = rows.indexOf(i);
     return {
+      place: stands < 0 ? null : stands,
       values: block.columns.map((column) => column[place]),
       centre: centreOf(geometry),
       geometry,
-      pictures: (layer.views ?? []).filter((view) => found(pictureId(k, view, i))),
+      pictures: (layer.views ?? []).filter((view) => pictureNumber(k, view, i) !== null),
     };
   }
 
-  const pictureId = (k, view, i) => `picture-${k}-${i}-${data.layers[k].views.indexOf(view)}`;
+  const pictureNumber = (k, view, i) => data.layers[k].pictures[i]?.[data.layers[k].views.indexOf(view)] ?? null;
 
   async function top(k, first, many) {
-    const rows = (await json(`order-${k}`)).slice(first, first + many);
+    const { rows, ranks } = await json(`order-${k}`);
     return Promise.all(
-      rows.map(async (i, place) => {
+      rows.slice(first, first + many).map(async (i, place) => {
         const values = valuesByName(k, await row(k, i));
         const { named, listed } = data.layers[k];
-        return { row: i, tile_id: String(values[named]), rank: values.rank ?? first + place + 1,
+        return { row: i, tile_id: String(values[named]), rank: ranks[first + place],
           value: values[listed], class: codeOf(k, values) };
       }),
     );
@@ -120,23 +150,27 @@ function embeddedStore() {
 
   async function rowAt(k, point) {
     const layer = data.layers[k];
-    const near = (box) => box && point[0] >= box[0] && point[0] <= box[2] && point[1] >= box[1] && point[1] <= box[3];
+    const nearest = { row: null, away: Infinity };
     for (const [number, box] of layer.boxes.entries()) {
-      if (!near(box)) continue;
+      if (!box || !isNear(box, point, layer.reach_m)) continue;
       const { shapes } = await json(`rows-${k}-${number}`);
-      const place = shapes.findIndex((shape) => holds(geometryOf(shape, layer), point));
-      if (place >= 0) return number * layer.rows_a_block + place;
+      for (const [place, shape] of shapes.entries()) {
+        const away = distanceTo(geometryOf(shape, layer), point);
+        if (away === 0) return number * layer.rows_a_block + place;
+        if (away <= layer.reach_m && away < nearest.away) Object.assign(nearest, { row: number * layer.rows_a_block + place, away });
+      }
     }
-    return null;
+    return nearest.row;
   }
 
   async function find(k, text) {
     const named = (await json(`names-${k}`)).indexOf(text);
     if (named >= 0) return { row: named };
     const rank = rankIn(text);
-    const [first] = rank ? await top(k, rank - 1, 1) : [];
-    if (first && first.rank === rank) return { row: first.row };
-    const point = pointIn(data.layers[k].bounds, text);
+    const { rows, ranks } = await json(`order-${k}`);
+    const place = rank === null ? -1 : ranks.indexOf(rank); // ties share the smallest
+    if (place >= 0) return { row: rows[place] };
+    const point = pointIn(data.layers[k], text);
     return point ? { point, row: await rowAt(k, point) } : { row: null };
   }
 
@@ -149,7 +183,7 @@ function embeddedStore() {
   maplibregl.addProtocol("held", tile);
   return {
     tiles: (k) => `held://${k}/{z}/{x}/{y}`,
-    picture: (k, view, i) => `data:image/webp;base64,${found(pictureId(k, view, i)).textContent}`,
+    picture: (k, view, i) => `data:image/webp;base64,${found(`picture-${pictureNumber(k, view, i)}`).textContent}`,
     row, top, find, underlay,
   };
 }
@@ -173,7 +207,7 @@ function servedStore() {
 
   function underlay() {
     if (!data.views.length) return null;
-    return { type: "raster", tiles: ["underlay://{z}/{x}/{y}.webp"], tileSize: 256, maxzoom: 19, bounds: data.layers[0].bounds };
+    return { type: "raster", tiles: ["underlay://{z}/{x}/{y}.webp"], tileSize: 256, maxzoom: 19, bounds: wholeBox() };
   }
 
   maplibregl.addProtocol("underlay", underlayTile);

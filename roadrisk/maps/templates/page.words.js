@@ -37,6 +37,15 @@ const withUnit = (value, unit) => (unit && typeof value === "number" ? `${shown(
 const shortAlias = ({ alias, unit }) => (unit && alias.endsWith(` (${unit})`) ? alias.slice(0, -unit.length - 3) : alias);
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
+// around all layers
+function wholeBox() {
+  const edges = data.layers.map((layer) => layer.bounds);
+  return [0, 1, 2, 3].map((side) => (side < 2 ? Math.min : Math.max)(...edges.map((bounds) => bounds[side])));
+}
+
+// how many a rank is among, where that is told
+const amongText = (k) => (data.layers[k].ranked_in_all ? ` of ${shown(data.layers[k].ranked_in_all)}` : "");
+
 // the layers' titles, told apart where they are the same
 function layerTitle(k) {
   const same = data.layers.filter((layer) => layer.title === data.layers[k].title);

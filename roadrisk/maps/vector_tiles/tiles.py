@@ -17,7 +17,7 @@ from roadrisk.maps.places import GivenShapes, GridTiles
 from roadrisk.maps.vector_tiles.cells import cell_tiles
 from roadrisk.maps.vector_tiles.encoding import Drawn, mvt
 from roadrisk.maps.vector_tiles.shapes import shape_tiles
-from roadrisk.maps.vector_tiles.standing import class_index, standing
+from roadrisk.maps.vector_tiles.standing import standing
 from roadrisk.maps.vector_tiles.values import Tags, field_values, tags
 from roadrisk.maps.vector_tiles.world import WEB_MERCATOR, WorldBox, tile_box
 
@@ -149,7 +149,7 @@ def vector_tiles(
     missing = [field for field in fields if field not in layer.table]
     if missing:
         raise LayerError(f"the layer has no {', '.join(missing)}; it has {', '.join(map(str, layer.table))}")
-    classes = class_index(layer)
+    classes = layer.classes()
     ordered: IntArray = standing(layer, classes)
     drawing: Drawing
     if isinstance(places, GridTiles) and len(layer):
