@@ -96,6 +96,9 @@ def compare(a: Path, b: Path, outs: Sequence[Path]) -> Compared:
     LayerError : a layer that cannot be read or written, or two that cannot be compared.
     """
     before, after = layer_at(a), layer_at(b)
+    for which, layer in (("A", before), ("B", after)):
+        if "risk" not in layer.table:
+            raise LayerError(f"{which} has no risk; compare layers that `roadrisk score` wrote")
     match = matched(before, after)
     check_alike(before, after)
     check_matched(before, after, match)

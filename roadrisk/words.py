@@ -53,7 +53,7 @@ def numbers(flag: str, text: str | None, count: int) -> list[float] | None:
     if text is None:
         return None
     try:
-        values = [float(v) for v in text.split(",")]
+        values = [float(v) for v in text.replace(",", " ").split()]
     except ValueError:
         raise UsageError(f"{flag} {text.replace(',', ' ')} is not {count} numbers") from None
     if len(values) != count:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+HEAD_BYTES = 1024
+MAGIC = {".gpkg": b"SQLite format 3\0", ".fgb": b"fgb\x03fgb"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,24 @@ class LayerFile:
     def ours(self) -> bool:
         """Whether roadrisk says that it made it."""
         return bool(self.about)
+
+
+def check_kind(path: Path) -> None:
+    """Nothing, if a file begins as its suffix says: GDAL would open any form, some of which name other files.
+
+    Raises
+    ------
+    ValueError : it does not.
+    """
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    suffix = path.suffix.lower()
+    if suffix in MAGIC:
+        fits = head.startswith(MAGIC[suffix])
+    else:
+        fits = head.removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n\x1e").startswith(b"{")
+    if not fits:
+        raise ValueError(f"it is no {suffix} file")
 
 
 def words_in(value: Any) -> dict[str, Any]:

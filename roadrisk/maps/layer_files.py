@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pyproj.exceptions import CRSError
 from rasterio.errors import RasterioError
 
 from roadrisk.errors import LayerError
-from roadrisk.maps.layer_file import LayerFile, fields_told, words_in
+from roadrisk.maps.layer_file import LayerFile, check_kind, fields_told, words_in
 from roadrisk.maps.page_files import page_file
 from roadrisk.maps.tiled_files import pmtiles_file, raster_file
 
@@ -43,6 +44,8 @@ UNREADABLE = (
     IndexError,
     TypeError,
     AttributeError,
+    EOFError,
+    zlib.error,
     pa.ArrowException,
 )
 
@@ -54,6 +57,8 @@ def read_layer(path: Path) -> LayerFile:
     ------
     LayerError : it cannot be read as what its suffix says.
     """
+    if not path.is_file():
+        raise LayerError(f"{path} is no file but a pipe or a device; write what it gives to a file")
     readers = {
         ".parquet": _parquet,
         ".csv": _csv,
@@ -71,6 +76,7 @@ def read_layer(path: Path) -> LayerFile:
 
 
 def _geojson(path: Path) -> LayerFile:
+    check_kind(path)
     # our own files have everything but the features in their first line
     with path.open(encoding="utf-8") as file:
         first = file.readline().rstrip()
@@ -81,6 +87,7 @@ def _geojson(path: Path) -> LayerFile:
 
 
 def _by_gdal(path: Path, about: dict[str, Any] | None = None) -> LayerFile:
+    check_kind(path)
     # the first of several, as of roads, whose lines come first
     layer = str(pyogrio.list_layers(path)[0, 0])
     info = pyogrio.read_info(path, layer=layer, force_feature_count=True)

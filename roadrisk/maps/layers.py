@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Sequence
@@ -143,7 +144,8 @@ def check_outs(outs: Sequence[Path], places: Places | None, crs: str | None = No
     """
     for out in outs:
         _check_out(out, places)
-    repeated = [str(out) for out in set(outs) if list(outs).count(out) > 1]
+    real = [Path(os.path.realpath(out.parent)) / out.name for out in outs]
+    repeated = {str(out) for out, at in zip(outs, real, strict=True) if real.count(at) > 1}
     if repeated:
         raise LayerError(f"{', '.join(sorted(repeated))} is asked for twice; give every layer its own name")
     if crs is not None:

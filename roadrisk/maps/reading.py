@@ -23,9 +23,11 @@ from shapely.errors import ShapelyError
 
 from roadrisk.columns import Column
 from roadrisk.errors import LayerError
+from roadrisk.grid import transformer
 from roadrisk.maps.bands import RISK_LEGEND, ranked
 from roadrisk.maps.lattices import tiles_of_squares
 from roadrisk.maps.layer import FEATURES_AT_ONCE, About, Layer
+from roadrisk.maps.layer_file import check_kind
 from roadrisk.maps.places import WGS84, GivenShapes, Places
 from roadrisk.maps.scored import STANDING_COLUMNS, TILE_ID
 from roadrisk.maps.shape_types import TYPES
@@ -48,6 +50,7 @@ UNREADABLE = (
     TypeError,
     AttributeError,
     RecursionError,
+    NotImplementedError,
     sqlite3.Error,
     pa.ArrowException,
     DataSourceError,
@@ -134,6 +137,7 @@ def _parquet(path: Path) -> _Stored:
 
 
 def _geojson(path: Path) -> _Stored:
+    check_kind(path)
     # files of this project have everything but the features in their first line
     with path.open("rb") as file:
         head = file.readline(HEAD_BYTES).rstrip()
@@ -142,6 +146,7 @@ def _geojson(path: Path) -> _Stored:
 
 
 def _by_gdal(path: Path, told: Any = None) -> _Stored:
+    check_kind(path)
     own = path.suffix.lower() == ".gpkg"  # the one form with names of layers that are its maker's
     at = str(pyogrio.list_layers(path)[0, 0]) if own else None  # the first of several
     metadata = pyogrio.read_info(path, layer=at).get("layer_metadata") or {}
@@ -171,10 +176,12 @@ def _crs(given: Any) -> str:
 
 def _places(stored: _Stored) -> Places:
     """Where the features lie: tiles of a grid where they are, which take less memory, else their shapes."""
-    return tiles_of_squares(stored.outlines, stored.crs) or GivenShapes(_shapes(stored.outlines), stored.crs)
+    return tiles_of_squares(stored.outlines, stored.crs) or GivenShapes(
+        _shapes(stored.outlines, stored.crs), stored.crs
+    )
 
 
-def _shapes(outlines: pa.ChunkedArray) -> NDArray[Any]:
+def _shapes(outlines: pa.ChunkedArray, crs: str) -> NDArray[Any]:
     """(N,) shapely shapes of two dimensions; None where there is none.
 
     Raises
@@ -191,8 +198,12 @@ def _shapes(outlines: pa.ChunkedArray) -> NDArray[Any]:
         raise LayerError(f"holds shapes other than {', '.join(dict.fromkeys(TYPES))}; leave them out")
     if set(kinds.tolist()) <= {-1}:
         raise LayerError("has no feature with an outline; give a file whose features have places")
-    if not np.isfinite(shapely.total_bounds(shapes)).all():
-        raise LayerError("has an outline with a vertex that is no number; mend it")
+    to_world = transformer(crs, WGS84)
+    for first in range(0, len(shapes), FEATURES_AT_ONCE):
+        x, y = shapely.get_coordinates(shapes[first : first + FEATURES_AT_ONCE]).T
+        lng, lat = to_world.transform(x, y)
+        if not (np.isfinite(x) & np.isfinite(y) & (np.abs(lat) <= 90) & (np.abs(lng) <= 360)).all():
+            raise LayerError("has an outline beyond the world or with a vertex that is no number; mend it")
     return shapes
 
 

@@ -66,7 +66,7 @@ def raster_file(path: Path) -> LayerFile:
     ------
     ValueError : it is any other raster.
     """
-    with rasterio.open(path) as raster:
+    with rasterio.open(path, driver="GTiff") as raster:
         tags = raster.tags()
         if "ROADRISK" not in tags:
             raise ValueError("no raster of roadrisk: it does not say what its pixels are")

@@ -96,6 +96,7 @@ class _Asked(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     timeout = PATIENCE_S
+    disable_nagle_algorithm = True  # head and body are two writes; the second would wait for an answer
     server: MapServer
 
     def do_GET(self) -> None:

@@ -108,6 +108,10 @@ class CellTiles:
         doublings = 0 if z >= self.zooms[1] else max(0, int(np.ceil(np.log2(LEAST_UNITS / units) - 1e-6)))
         return self.levels[min(doublings, len(self.levels) - 1)]
 
+    def meets(self, z: int, x: int, y: int) -> bool:
+        """Whether a tile or its margin reaches into the part of the grid that has cells."""
+        return tile_box(z, x, y).meets(self.level(z).extent)
+
     def drawn(self, z: int, x: int, y: int) -> Drawn | None:
         """What a tile holds; None without anything."""
         blocks, box = self.level(z), tile_box(z, x, y)

@@ -75,6 +75,10 @@ class ShapeTiles:
         """(n,) 0 for points, 1 for lines, 2 for polygons."""
         return np.asarray(shapely.get_dimensions(self.shapes))
 
+    def meets(self, z: int, x: int, y: int) -> bool:
+        """Whether a shape reaches into a tile or its margin."""
+        return bool(self.tree.query(shapely.box(*tile_box(z, x, y)), predicate="intersects").size)
+
     def drawn(self, z: int, x: int, y: int) -> Drawn | None:
         """What a tile holds, the first in line last, so that it is drawn on top; None without anything."""
         which = np.sort(self.tree.query(shapely.box(*tile_box(z, x, y))))

@@ -39,6 +39,10 @@ class Drawing(Protocol):
         """The lowest and the highest."""
         ...
 
+    def meets(self, z: int, x: int, y: int) -> bool:
+        """Whether a tile may hold something; where it may not, no tile within it does."""
+        ...
+
     def drawn(self, z: int, x: int, y: int) -> Drawn | None:
         """What a tile holds; None without anything."""
         ...
@@ -98,7 +102,7 @@ class VectorTiles:
 
     def _descended(self, z: int, x: int, y: int, wanted: int) -> Iterator[tuple[int, int]]:
         # a tile without anything has no children with anything
-        if not self._turned(z, x, y):
+        if not any(self.drawing.meets(z, turned, y) for turned in self._turned(z, x, y)):
             return
         if z == wanted:
             if self._drawn(z, x, y) is not None:
