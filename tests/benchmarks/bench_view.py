@@ -52,7 +52,7 @@ def server(site: Site) -> Iterator[MapServer]:
 @pytest.mark.benchmark(group=GROUP)
 def test_start(benchmark: Any, path: Path) -> None:
     """From the file to answers."""
-    benchmark.pedantic(site_at, args=([path], None), rounds=3)
+    benchmark.pedantic(site_at, args=([path], None, print), rounds=3)
     benchmark.extra_info["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
