@@ -157,7 +157,7 @@ def test_names_may_be_any(roadrisk: Run, pairs: Path, model: Path) -> None:
 
 
 def test_a_road_model_scores_no_risk(roadrisk: Run, tmp_path: Path, model: Path) -> None:
-    run = roadrisk("score", tmp_path, "--model", model, "-o", tmp_path / "scores")
+    run = roadrisk("score", tmp_path / "dataset", "--model", model, "-o", tmp_path / "scores")
     assert (run.code, run.err) == (
         1,
         f"roadrisk: {model} is a road model, which draws roads and scores no risk; use it with "

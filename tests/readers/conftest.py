@@ -1,3 +1,0 @@
-"""What only QGIS can import is no test."""
-
-collect_ignore = ["inside_qgis"]
